@@ -1,0 +1,66 @@
+# The work is in manage.py's commands; this file installs what they need and calls them.
+
+SHELL := /bin/sh
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+# The first interpreter that is new enough; .python-version names the one we develop with.
+FIND_PYTHON := for candidate in $(INTERPRETER) python$$(cat .python-version) python3.14 python3.13 python3.12 python3 python; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then echo $$candidate; exit 0; fi; \
+	done
+
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=8000)
+	@$(PYTHON) manage.py dev
+
+test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=... for pytest)
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e" $(ARGS)
+
+e2e: $(INSTALLED) ## Run the tests that need a browser (Debian's chromium)
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m e2e -p no:randomly $(ARGS)
+
+lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, dead code, migrations
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/bandit -q -c pyproject.toml -r manage.py myproj myapp tasks
+	@$(VENV)/bin/vulture
+	@$(PYTHON) manage.py pg run --throwaway -- $(PYTHON) manage.py lintmigrations
+
+format: $(INSTALLED) ## Let ruff format and fix the code
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+lock: $(INSTALLED) ## Compile requirements/ from pyproject.toml
+	@$(VENV)/bin/uv pip compile pyproject.toml --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
+	@$(VENV)/bin/uv pip compile pyproject.toml -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/base.txt
+
+LOCK_OPTIONS := --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links
+
+clean: ## Remove what make made: .venv, caches (var/, with the database, stays; see: manage.py pg reset)
+	@rm -rf .venv .venv-* build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Rebuilt when the lock changes. The project itself is installed in place, so that `procrastinate`
+# and `uvicorn` find it from anywhere.
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.12 or newer is needed, and none was found on PATH." >&2; \
+		echo "Install one (apt install python3-venv, or pyenv install 3.13), or name one:" >&2; \
+		echo "  make INTERPRETER=/path/to/python3.13 $(MAKECMDGOALS)" >&2; \
+		exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$($$python --version) (once, about half a minute) ..."; \
+	$$python -m venv --clear $(VENV) && \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	touch $@
+
+.PHONY: help run test e2e lint format lock clean

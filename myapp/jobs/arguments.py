@@ -1,0 +1,239 @@
+"""The arguments of a task: their names and types, checked and carried as JSON both ways."""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from myapp.errors import AppError
+from myapp.jobs.json_values import JSON, JSONValueRefusedError, check_json
+
+REDACTED = "***"
+
+# Types that travel as text. A datetime is a date to Python, so exact types are compared.
+_AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    UUID: (str, UUID),
+    datetime: (datetime.isoformat, datetime.fromisoformat),
+    date: (date.isoformat, date.fromisoformat),
+    Decimal: (str, Decimal),
+}
+_PLAIN: tuple[type, ...] = (str, int, float, bool)
+
+
+class ArgumentsRefusedError(AppError):
+    """The arguments of {task_name} were refused: {summary}"""
+
+    code = "invalid_arguments"
+    task_name: str
+    problems: dict[str, str]  # argument name -> what is wrong with it
+    summary: str
+
+    def __init__(self, *, task_name: str, problems: dict[str, str]) -> None:
+        summary = " ".join(f"{name}: {why}" for name, why in problems.items())
+        super().__init__(task_name=task_name, problems=problems, summary=summary)
+
+
+class UnsupportedTypeError(AppError):
+    """Argument {name} of {task_name} has type {annotation}: declare str, int, float, bool, UUID,
+    date, datetime, Decimal, list[...], dict[str, ...], one of these or None, or Any for plain JSON.
+    """
+
+    code = "unsupported_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One declared argument; `annotation` is its evaluated type."""
+
+    name: str
+    annotation: Any
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def default_as_json(self) -> JSON:
+        return _to_json(self.default, self.annotation, "")
+
+
+class Arguments:
+    """The declared arguments of one task, in order."""
+
+    def __init__(self, task_name: str, arguments: list[Argument]) -> None:
+        self.task_name = task_name
+        self._by_name = {argument.name: argument for argument in arguments}
+
+    @classmethod
+    def of(
+        cls, function: Callable[..., Any], *, task_name: str, without: str | None = None
+    ) -> "Arguments":
+        """Return the arguments in the signature of `function`, leaving out the one named `without`.
+
+        Raises:
+            UnsupportedTypeError: an argument has no type, or one that JSON cannot carry.
+        """
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
+        arguments = [
+            Argument(parameter.name, parameter.annotation, parameter.default)
+            for parameter in parameters
+            if parameter.name != without
+        ]
+        for argument in arguments:
+            if not _supported(argument.annotation):
+                raise UnsupportedTypeError(
+                    name=argument.name, task_name=task_name, annotation=argument.annotation
+                )
+        return cls(task_name, arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arguments) and self._by_name == other._by_name
+
+    __hash__ = None  # type: ignore[assignment] # compared, never a key
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{argument.name}: {inspect.formatannotation(argument.annotation)}"
+            for argument in self._by_name.values()
+        )
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._by_name)
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, JSON]:
+        """Return `values` as JSON, with declared defaults filled in.
+
+        Raises:
+            ArgumentsRefusedError: names every argument that is unknown, missing, of another type,
+                or not storable as JSON.
+        """
+        return self._convert(values, _to_json)
+
+    def load(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return stored JSON as the declared Python types.
+
+        Raises:
+            ArgumentsRefusedError: what is stored does not fit the declaration.
+        """
+        return self._convert(stored, _from_json)
+
+    def _convert(
+        self, values: Mapping[str, Any], convert: Callable[[Any, Any, str], Any]
+    ) -> dict[str, Any]:
+        problems = {name: "Unknown argument." for name in values if name not in self._by_name}
+        converted: dict[str, Any] = {}
+        for name, argument in self._by_name.items():
+            if name not in values and argument.required:
+                problems[name] = "Required."
+                continue
+            try:
+                # A default is a Python value; its JSON form suits both directions.
+                value = values[name] if name in values else argument.default_as_json  # noqa: SIM401 # lazy
+                converted[name] = convert(value, argument.annotation, "")
+            except JSONValueRefusedError as error:
+                problems[name] = f"{error.pointer} {error.reason}".strip()
+        if problems:
+            raise ArgumentsRefusedError(task_name=self.task_name, problems=problems)
+        return converted
+
+
+def _supported(annotation: Any) -> bool:
+    origin, parameters = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or annotation is None or annotation is types.NoneType:
+        return True
+    if origin in (typing.Union, types.UnionType, list):
+        return all(_supported(parameter) for parameter in parameters)
+    if origin is dict:
+        return parameters[0] is str and _supported(parameters[1])
+    return annotation in _PLAIN or annotation in _AS_TEXT
+
+
+def _to_json(value: Any, annotation: Any, pointer: str) -> JSON:
+    """Return `value` of Python type `annotation` as JSON; its type must be the declared one."""
+
+    def scalar(item: Any, kind: type, where: str) -> Any:
+        if kind in _AS_TEXT and type(item) is kind:
+            return _AS_TEXT[kind][0](item)
+        if kind in _AS_TEXT and isinstance(item, str):
+            # The text form is accepted too, when it is one: what a client sent goes straight in.
+            return _AS_TEXT[kind][0](_parse(item, kind, where))
+        return _plain(item, kind, where)
+
+    dumped: JSON = _walk(value, annotation, pointer, scalar)
+    return dumped
+
+
+def _from_json(value: Any, annotation: Any, pointer: str) -> Any:
+    """Return the JSON `value` as Python type `annotation`."""
+
+    def scalar(item: Any, kind: type, where: str) -> Any:
+        if kind in _AS_TEXT:
+            if not isinstance(item, str):
+                raise _wrong_type(kind, where)
+            return _parse(item, kind, where)
+        return _plain(item, kind, where)
+
+    return _walk(value, annotation, pointer, scalar)
+
+
+def _walk(
+    value: Any, annotation: Any, pointer: str, scalar: Callable[[Any, type, str], Any]
+) -> Any:
+    origin, parameters = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        check_json(value, pointer=pointer)
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _walk_union(value, parameters, pointer, scalar)
+    if origin is list and isinstance(value, list | tuple):
+        return [_walk(v, parameters[0], f"{pointer}/{i}", scalar) for i, v in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        check_json(dict.fromkeys(value), pointer=pointer)
+        return {k: _walk(v, parameters[1], f"{pointer}/{k}", scalar) for k, v in value.items()}
+    if origin is not None:
+        raise _wrong_type(annotation, pointer)
+    return scalar(value, annotation, pointer)
+
+
+def _walk_union(
+    value: Any, members: tuple[Any, ...], pointer: str, scalar: Callable[[Any, type, str], Any]
+) -> Any:
+    if value is None and types.NoneType in members:
+        return None
+    refusal: JSONValueRefusedError | None = None
+    for member in members:
+        if member is types.NoneType:
+            continue
+        try:
+            return _walk(value, member, pointer, scalar)
+        except JSONValueRefusedError as error:
+            refusal = refusal or error
+    raise refusal or _wrong_type(types.NoneType, pointer)
+
+
+def _plain(value: Any, kind: type, pointer: str) -> Any:
+    # bool is an int to Python; a whole number is a fine float.
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise _wrong_type(kind, pointer)
+    check_json(value, pointer=pointer)
+    return value
+
+
+def _parse(text: str, kind: type, pointer: str) -> Any:
+    check_json(text, pointer=pointer)
+    try:
+        return _AS_TEXT[kind][1](text)
+    except (ValueError, InvalidOperation):
+        raise _wrong_type(kind, pointer) from None
+
+
+def _wrong_type(kind: Any, pointer: str) -> JSONValueRefusedError:
+    name = inspect.formatannotation(kind)
+    return JSONValueRefusedError(pointer=pointer, reason=f"Must be of type {name}.")

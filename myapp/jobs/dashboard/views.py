@@ -1,0 +1,19 @@
+"""The pages."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
+from django.views.decorators.cache import never_cache
+
+from myapp.jobs.dashboard.selectors import home_summary
+
+
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Lead browsers to the icon from pages that name none, such as JSON and the admin."""
+    return redirect(static("dashboard/icon.svg"))
+
+
+@never_cache
+def home(request: HttpRequest) -> HttpResponse:
+    """Say what is running, and link on; open to everybody, so numbers only."""
+    return render(request, "dashboard/home.html", {"summary": home_summary()})

@@ -1,0 +1,116 @@
+"""What may be stored as JSON, and how what may not is said or made storable.
+
+Postgres' jsonb holds no NUL and no lone surrogate (RFC 8259 and the manual's JSON chapter);
+JavaScript clients read integers exactly only up to 2^53 (RFC 7493, I-JSON).
+"""
+
+import json
+import math
+from collections.abc import Iterator
+
+from myapp.errors import AppError
+
+MAX_DEPTH = 20
+MAX_INTEGER = 2**53
+
+type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
+
+
+class JSONValueRefusedError(AppError):
+    """{reason}"""
+
+    code = "invalid_value"
+    pointer: str  # RFC 6901, of the value refused
+    reason: str
+
+
+class JSONTooLargeError(AppError):
+    """The value takes {size} bytes as JSON; at most {limit} are allowed."""
+
+    code = "too_large"
+    size: int
+    limit: int
+
+
+def check_json(value: object, *, pointer: str = "") -> None:
+    """Return when `value` can be stored and read back unchanged.
+
+    Raises:
+        JSONValueRefusedError: at the first value that cannot, with its pointer and the reason.
+    """
+    for where, reason in _refusals(value, pointer, depth=0):
+        raise JSONValueRefusedError(pointer=where, reason=reason)
+
+
+def dump_json(value: object, *, max_bytes: int) -> str:
+    """Return `value` as compact JSON text of at most `max_bytes` bytes in UTF-8.
+
+    Raises:
+        JSONValueRefusedError: it cannot be stored.
+        JSONTooLargeError: it is longer.
+    """
+    check_json(value)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    size = len(text.encode())
+    if size > max_bytes:
+        raise JSONTooLargeError(size=size, limit=max_bytes)
+    return text
+
+
+def storable_text(text: str, *, max_length: int) -> str:
+    """Return `text` as Postgres can store it: NUL and lone surrogates replaced, its middle cut."""
+    clean = text.replace("\x00", "\ufffd").encode(errors="replace").decode()
+    if len(clean) <= max_length:
+        return clean
+    half = (max_length - 7) // 2
+    return f"{clean[:half]} [...] {clean[-half:]}"
+
+
+def escape_pointer(token: str) -> str:
+    """Return one reference token of a JSON pointer (RFC 6901)."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+def _refusals(value: object, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list | tuple) and depth == MAX_DEPTH:
+        yield pointer, f"Nested deeper than {MAX_DEPTH} levels."
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _key_refusals(key, pointer)
+            yield from _refusals(item, f"{pointer}/{escape_pointer(str(key))}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _refusals(item, f"{pointer}/{index}", depth + 1)
+    elif reason := _scalar_refusal(value):
+        yield pointer, reason
+
+
+def _key_refusals(key: object, pointer: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(key, str):
+        yield pointer, f"Keys must be strings, not {type(key).__name__}."
+    elif reason := _text_refusal(key):
+        yield pointer, f"A key is not valid: {reason}"
+
+
+def _scalar_refusal(value: object) -> str | None:
+    match value:
+        case None | bool():
+            return None
+        case int():
+            return None if abs(value) <= MAX_INTEGER else "Integers must lie within 2^53."
+        case float():
+            return None if math.isfinite(value) else "NaN and Infinity are not JSON numbers."
+        case str():
+            return _text_refusal(value)
+        case _:
+            return f"A {type(value).__name__} is not a JSON value."
+
+
+def _text_refusal(text: str) -> str | None:
+    if "\x00" in text:
+        return "The NUL character cannot be stored."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "Half of a surrogate pair is not a character."
+    return None

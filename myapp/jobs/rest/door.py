@@ -1,0 +1,72 @@
+"""The door: makes a method of any DRF view defer a declared task and answer 202."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.urls import reverse
+from django.utils.functional import Promise
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from myapp.jobs.bridge import Deferred, TaskSpec, owned_by
+from myapp.jobs.rest.serializers import StrictSerializer
+
+# Seconds a client should wait before it first asks how the task stands.
+RETRY_AFTER_SECONDS = 1
+_METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
+
+
+def deferring(
+    spec: TaskSpec[...],
+    *,
+    message: str | Promise,
+    permission: str | None = None,
+    body: type[StrictSerializer] | None = None,
+) -> Callable[..., Response]:
+    """Return a view method that defers `spec` for the caller and answers 202.
+
+    The task's arguments are the validated fields of `body` (the query string for GET and DELETE)
+    and the captures of the route. `message` may name them: "Task created to get user {user_id}".
+    `permission` is a Django permission the caller must hold, such as "users.add_user".
+
+    In a view:
+
+        class UserListApi(APIView):
+            post = deferring(tasks.create_user, message=..., body=UserCreateInput)
+    """
+
+    def method(view: APIView, request: Request, **captures: Any) -> Response:
+        if permission and not request.user.has_perm(permission):
+            raise PermissionDenied
+        arguments = {**_validated(body, request), **captures}
+        with owned_by(request.user.pk):
+            deferred = spec.defer(**arguments)
+        return accepted(deferred, message=str(message).format(**arguments))
+
+    return method
+
+
+def accepted(deferred: Deferred, *, message: str) -> Response:
+    """Return the 202 answer: where to ask how the task stands, in the body and as Location."""
+    status_endpoint = reverse("tracking:task-status", args=[deferred.task_id])
+    return Response(
+        {
+            "task_id": str(deferred.task_id),
+            "message": message,
+            "status_endpoint": status_endpoint,
+        },
+        status=202,
+        headers={"Location": status_endpoint, "Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def _validated(body: type[StrictSerializer] | None, request: Request) -> Mapping[str, Any]:
+    if body is None:
+        return {}
+    data = request.data if request.method in _METHODS_WITH_BODY else request.query_params.dict()
+    serializer = body(data=data)
+    serializer.is_valid(raise_exception=True)
+    validated: Mapping[str, Any] = serializer.validated_data
+    return validated

@@ -1,0 +1,205 @@
+"""Errors as problem details (RFC 9457): the one place where an error gets its HTTP status."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from myapp.errors import AppError
+from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
+from myapp.jobs.observability.correlation import correlation_id
+from myapp.jobs.tracking.errors import TaskNotFoundError
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+# Seconds a client should wait while the database is away.
+RETRY_AFTER_SECONDS = 5
+
+# A pool that has no connection to give raises a subclass of OperationalError.
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+_STATUS_OF_ERROR: dict[type[AppError], int] = {
+    ArgumentsRefusedError: 400,
+    JSONValueRefusedError: 400,
+    JSONTooLargeError: 413,
+    TaskNotFoundError: 404,
+}
+
+_CODE_OF_STATUS = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "permission_denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "throttled",
+    500: "internal_error",
+    503: "database_unavailable",
+}
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Return the problem answer to any error raised in an API view."""
+    set_rollback()
+    error = _as_api_error(error)
+    if isinstance(error, AppError):
+        return _answer(_status_of(error), detail=str(error), code=error.code, errors=_parts(error))
+    if isinstance(error, DATABASE_AWAY):
+        logger.error("database unavailable: %s", error)
+        return _answer(503, detail=_unavailable())
+    if isinstance(error, exceptions.APIException):
+        return _answer_to_api_exception(error)
+    logger.error("unexpected error", exc_info=error)
+    return _answer(500, detail=_unexpected())
+
+
+def error_response(request: HttpRequest, status: int, detail: str) -> HttpResponse:
+    """Return an error outside the API views: a page for browsers, a problem for everybody else."""
+    response: HttpResponse
+    if _wants_page(request):
+        context = {"title": HTTPStatus(status).phrase, "detail": detail, "id": correlation_id()}
+        response = render(request, "dashboard/error.html", context, status=status)
+    else:
+        response = JsonResponse(
+            problem(status, detail=detail), status=status, content_type=CONTENT_TYPE
+        )
+    _add_retry_after(response)
+    return response
+
+
+def response_to(request: HttpRequest, error: BaseException | None) -> HttpResponse:
+    """Return the answer to an error that no view expected."""
+    if isinstance(error, DATABASE_AWAY):
+        logger.error("database unavailable: %s", error)
+        return error_response(request, 503, _unavailable())
+    logger.error("unexpected error", exc_info=error)
+    return error_response(request, 500, _unexpected())
+
+
+def problem(
+    status: int,
+    *,
+    detail: str,
+    code: str | None = None,
+    errors: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Return the problem object; `errors` are `{pointer, code, detail}`, one a field."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code or _CODE_OF_STATUS.get(status, "error"),
+        "detail": detail,
+        "request_id": correlation_id(),
+    }
+    if errors:
+        body["errors"] = errors
+    return body
+
+
+def _as_api_error(error: Exception) -> Exception:
+    if isinstance(error, Http404):
+        return exceptions.NotFound()
+    if isinstance(error, PermissionDenied):
+        return exceptions.PermissionDenied()
+    return error
+
+
+def _status_of(error: AppError) -> int:
+    for kind in type(error).__mro__:
+        if kind in _STATUS_OF_ERROR:
+            return _STATUS_OF_ERROR[kind]
+    return 400
+
+
+def _parts(error: AppError) -> list[dict[str, str]]:
+    if isinstance(error, JSONValueRefusedError):
+        return [{"pointer": error.pointer, "code": error.code, "detail": error.reason}]
+    if isinstance(error, ArgumentsRefusedError):
+        return [
+            {"pointer": f"/{escape_pointer(name)}", "code": "invalid", "detail": why}
+            for name, why in error.problems.items()
+        ]
+    return []
+
+
+def _answer(
+    status: int,
+    *,
+    detail: str,
+    code: str | None = None,
+    errors: list[dict[str, str]] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    body = problem(status, detail=detail, code=code, errors=errors)
+    response = Response(body, status=status, headers=headers, content_type=CONTENT_TYPE)
+    _add_retry_after(response)
+    return response
+
+
+def _answer_to_api_exception(error: exceptions.APIException) -> Response:
+    headers = {}
+    if authenticate := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = authenticate
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
+    if isinstance(error, exceptions.ValidationError):
+        return _answer(
+            400,
+            detail=_("The request is not valid."),
+            code="invalid",
+            errors=list(_field_errors(error.detail, "")),
+            headers=headers,
+        )
+    return _answer(error.status_code, detail=str(error.detail), headers=headers)
+
+
+def _field_errors(detail: Any, pointer: str) -> list[dict[str, str]]:
+    if isinstance(detail, dict):
+        parts = [
+            _field_errors(
+                value,
+                pointer if name == "non_field_errors" else f"{pointer}/{escape_pointer(str(name))}",
+            )
+            for name, value in detail.items()
+        ]
+    elif isinstance(detail, list):
+        parts = [_field_errors(item, pointer) for item in detail]
+    else:
+        return [
+            {"pointer": pointer, "code": getattr(detail, "code", "invalid"), "detail": str(detail)}
+        ]
+    return [error for part in parts for error in part]
+
+
+def _wants_page(request: HttpRequest) -> bool:
+    return (
+        not request.path.startswith("/api/")
+        and request.accepts("text/html")
+        and ("text/html" in request.headers.get("Accept", ""))
+    )
+
+
+def _add_retry_after(response: HttpResponse) -> None:
+    if response.status_code == 503:
+        response.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+
+
+def _unavailable() -> str:
+    return _("The database cannot be reached right now. Nothing was changed; try again shortly.")
+
+
+def _unexpected() -> str:
+    return _("Something went wrong on our side. The request id leads us to it.")

@@ -1,0 +1,39 @@
+"""The base of every request schema."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields it does not declare, so that a misspelt one is not silently dropped."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = self._unknown(data)
+        try:
+            value = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            if not isinstance(error.detail, dict):
+                raise
+            raise serializers.ValidationError({**unknown, **error.detail}) from None
+        if unknown:
+            raise serializers.ValidationError(unknown)
+        return value
+
+    def _unknown(self, data: Any) -> dict[str, list[str]]:
+        known = {name for name, field in self.fields.items() if not field.read_only}
+        names = data if isinstance(data, dict) else {}
+        return {name: ["Unknown field."] for name in names if name not in known}
+
+
+class StrictCharField(serializers.CharField):
+    """Takes strings only: DRF would turn 7 into "7"."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class StrictEmailField(StrictCharField, serializers.EmailField):
+    """An e-mail address, as a string."""

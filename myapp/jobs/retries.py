@@ -1,0 +1,54 @@
+"""Retry policies: how often a failed task runs again, and how long it waits."""
+
+import random
+from dataclasses import dataclass
+
+from django.db import InterfaceError, OperationalError
+
+from myapp.errors import AppError
+
+# Faults of the surroundings that time cures; anything else would only fail again.
+TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
+    OperationalError,
+    InterfaceError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class BadRetryPolicyError(AppError):
+    """The retry policy is not usable: {reason} Use RetryPolicy(max_attempts=5) or retry=None."""
+
+    code = "bad_retry_policy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter, by exception type.
+
+    Before run n + 1 a task waits a random time between 0 and
+    min(`cap_seconds`, `base_seconds` * 2^(n-1)): spread out, retries of many tasks do not strike a
+    recovering service together. Source: "Exponential Backoff And Jitter", AWS Architecture Blog.
+    """
+
+    max_attempts: int = 5  # runs in all, the first included
+    base_seconds: float = 2.0
+    cap_seconds: float = 3600.0
+    on: tuple[type[Exception], ...] = TRANSIENT_ERRORS
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise BadRetryPolicyError(reason="max_attempts must be at least 1.")
+        if not 0 < self.base_seconds <= self.cap_seconds:
+            raise BadRetryPolicyError(reason="0 < base_seconds <= cap_seconds must hold.")
+
+    def delay_seconds(self, *, failed_runs: int, error: BaseException) -> float | None:
+        """Return the seconds to wait after the `failed_runs`-th failure, None to give up."""
+        if failed_runs >= self.max_attempts or not isinstance(error, self.on):
+            return None
+        # Past 2^32 every cap is reached; the bound keeps the power from growing for ever.
+        ceiling = min(self.cap_seconds, self.base_seconds * 2 ** min(failed_runs - 1, 32))
+        return random.uniform(0, ceiling)  # noqa: S311 # nosec B311 # spread, not secrecy
+
+
+NO_RETRY = RetryPolicy(max_attempts=1)

@@ -1,0 +1,12 @@
+"""The room of the Task: the public record of one job."""
+
+from django.apps import AppConfig
+
+
+class TrackingConfig(AppConfig):
+    name = "myapp.jobs.tracking"
+    label = "tracking"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from myapp.jobs import checks  # noqa: F401, PLC0415 # registers itself once apps are ready

@@ -1,0 +1,166 @@
+"""Task, the public record of one job, and Attempt, one failed run of it."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Case, ExpressionWrapper, Max, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce, Greatest
+from procrastinate.contrib.django.models import ProcrastinateEvent
+
+from myapp.jobs.tracking.states import FINAL, STATUS_OF_JOB, STATUS_WITHOUT_JOB, TaskStatus
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    """Tasks; `status` is always there, derived from the job while it lives."""
+
+    def visible_to(self, user: Any) -> "TaskQuerySet":
+        """Keep the tasks that `user` may see: their own, or all with the view permission."""
+        if user.has_perm("tracking.view_task"):
+            return self
+        return self.filter(owner=user.pk)
+
+    def with_times(self) -> "TaskQuerySet":
+        """Add `last_change_at` and `last_start_at`, true in every state.
+
+        A claim and a retry are written to Procrastinate's events only; both are looked up by the
+        index on the event's job.
+        """
+        events = ProcrastinateEvent.objects.filter(job_id=OuterRef("job_id")).order_by()
+        past = events.exclude(type="scheduled").values("job_id")  # its `at` lies ahead
+        starts = events.filter(type="started").values("job_id")
+        derived = {
+            "last_change_at": Greatest("updated_at", Subquery(past.values(at_=Max("at")))),
+            "last_start_at": Coalesce("started_at", Subquery(starts.values(at_=Max("at")))),
+        }
+        return self.annotate(**derived)
+
+
+class TaskManager(models.Manager.from_queryset(TaskQuerySet)):  # type: ignore[misc] # built at run time
+    """Reads Tasks together with their status."""
+
+    def get_queryset(self) -> TaskQuerySet:
+        queryset: TaskQuerySet = super().get_queryset()
+        # As a dict: the class declares these attributes, which the type checker's plugin refuses.
+        derived = {
+            "status": _status(),
+            "run_count": _run_count(),
+            "job_is_missing": _job_is_missing(),
+        }
+        return queryset.annotate(**derived)
+
+
+class Task(models.Model):
+    """One job as its owner sees it. Written when accepted, on progress, and at the end.
+
+    PENDING and PROCESSING are not stored: the job row is the truth while the job lives, and
+    `Task.objects` derives `status` from it. Rows are inserted by `sql/defer.sql` alone.
+    """
+
+    status: str  # derived: one of TaskStatus
+    run_count: int  # derived: runs that have left PROCESSING
+    job_is_missing: bool  # derived: somebody deleted the job row
+    last_change_at: datetime  # derived by `with_times`
+    last_start_at: datetime | None  # derived by `with_times`
+
+    id = models.UUIDField(primary_key=True, editable=False)  # UUIDv7
+    # No constraint: one would block Procrastinate's own deletes, and its row lock would make a
+    # claim skip the job. Null only for the ORM, which then joins so that a missing job shows.
+    job = models.OneToOneField(
+        "procrastinate.ProcrastinateJob",
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        related_name="task",
+    )
+    task_name = models.CharField(max_length=128)
+    queue_name = models.CharField(max_length=128)
+    input_data = models.JSONField(help_text="The arguments, sensitive ones redacted.")
+    related_table = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: no subject
+    related_id = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: not known yet
+    operation = models.CharField(max_length=16, null=True)  # noqa: DJ001 # null: outside CRUD
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+    )
+    correlation_id = models.CharField(max_length=128)
+
+    progress = models.PositiveSmallIntegerField(default=0, help_text="Percent, 0 to 100.")
+    progress_message = models.CharField(max_length=200, default="", db_default="")
+
+    # The end; all null until then.
+    end_status = models.CharField(  # noqa: DJ001 # null: has not ended
+        max_length=16, null=True, choices=[(status.value, status.label) for status in FINAL]
+    )
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True, help_text="{code, message} of a FAILED or CANCELLED task.")
+    attempts = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField(null=True, help_text="Start of the last run.")
+    finished_at = models.DateTimeField(null=True)
+
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    objects: ClassVar[TaskManager] = TaskManager()
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [models.Index(fields=["owner", "-id"], name="tracking_task_owner_id")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                name="tracking_task_ended_iff_finished_at",
+                condition=Q(end_status__isnull=True, finished_at__isnull=True)
+                | Q(end_status__isnull=False, end_status__in=FINAL, finished_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="tracking_task_progress_in_percent",
+                condition=Q(progress__gte=0, progress__lte=100),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_name} {self.pk}"
+
+
+class Attempt(models.Model):
+    """One run that failed."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="failed_attempts")
+    number = models.PositiveIntegerField(help_text="1 is the first run.")
+    worker_name = models.CharField(max_length=200)
+    error_class = models.CharField(max_length=200)
+    message = models.TextField()
+    traceback = models.TextField()
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["task", "number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "number"], name="tracking_attempt_once_a_run")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} attempt {self.number}: {self.error_class}"
+
+
+def _status() -> Case:
+    return Case(
+        When(end_status__isnull=False, then="end_status"),
+        When(job__status__isnull=True, then=Value(STATUS_WITHOUT_JOB.value)),
+        *(
+            When(job__status=word, then=Value(status.value))
+            for word, status in STATUS_OF_JOB.items()
+        ),
+        default=Value(TaskStatus.PENDING.value),
+        output_field=models.CharField(),
+    )
+
+
+def _job_is_missing() -> "ExpressionWrapper[Q]":
+    return ExpressionWrapper(Q(job__status__isnull=True), output_field=models.BooleanField())
+
+
+def _run_count() -> Coalesce:
+    # The job counts its runs; its row may be pruned after the end.
+    return Coalesce("job__attempts", "attempts", output_field=models.IntegerField())

@@ -1,0 +1,62 @@
+"""Reads of Tasks."""
+
+from uuid import UUID
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+
+from myapp.jobs.json_values import JSON
+from myapp.jobs.tracking.errors import TaskNotFoundError
+from myapp.jobs.tracking.models import Task, TaskQuerySet
+from myapp.jobs.tracking.states import EndCode, TaskStatus
+
+type Caller = AbstractBaseUser | AnonymousUser
+
+
+def task_list(*, caller: Caller) -> TaskQuerySet:
+    """Return the Tasks that `caller` may see, newest first."""
+    return Task.objects.get_queryset().visible_to(caller).with_times().order_by("-id")
+
+
+def task_get(*, task_id: UUID, caller: Caller) -> Task:
+    """Return one Task.
+
+    Raises:
+        TaskNotFoundError: there is none, or `caller` may not see it; the two look alike.
+    """
+    task = task_list(caller=caller).filter(pk=task_id).first()
+    if task is None:
+        raise TaskNotFoundError(task_id=task_id)
+    return task
+
+
+def task_progress(task: Task) -> int:
+    """Return the percentage done: 100 for a DONE Task, else what was last reported."""
+    return 100 if task.status == TaskStatus.DONE else task.progress
+
+
+def task_error(task: Task) -> dict[str, str] | None:
+    """Return `{code, message}` of a FAILED or CANCELLED Task, else None."""
+    if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+        return None
+    if task.error:
+        return {"code": task.error["code"], "message": task.error["message"]}
+    return _error_of_an_end_nobody_wrote(task)
+
+
+def task_result(task: Task) -> dict[str, JSON]:
+    """Return the result as clients read it: always `progress`, `success` once the Task ended."""
+    progress = task_progress(task)
+    if task.status in (TaskStatus.PENDING, TaskStatus.PROCESSING):
+        return {"progress": progress}
+    if task.status == TaskStatus.DONE:
+        return {**(task.result or {}), "success": True, "progress": progress}
+    return {"success": False, "progress": progress, "error": {**(task_error(task) or {})}}
+
+
+def _error_of_an_end_nobody_wrote(task: Task) -> dict[str, str]:
+    if task.status == TaskStatus.CANCELLED:
+        return {"code": EndCode.CANCELLED, "message": "The task was cancelled."}
+    if task.job_is_missing:
+        return {"code": EndCode.JOB_MISSING, "message": "The job of this task was deleted."}
+    return {"code": EndCode.ENDED_OUTSIDE, "message": "The job was ended by another program."}

@@ -1,0 +1,41 @@
+"""The life of a Task in public words and in Procrastinate's; no other file spells both."""
+
+from django.db.models import TextChoices
+
+
+class TaskStatus(TextChoices):
+    """What the API, the admin and filters call the states."""
+
+    PENDING = "PENDING", "Pending"  # waiting: now, for a later time, or for its next attempt
+    PROCESSING = "PROCESSING", "Processing"
+    DONE = "DONE", "Done"
+    FAILED = "FAILED", "Failed"  # after the last attempt only
+    CANCELLED = "CANCELLED", "Cancelled"
+
+
+FINAL = (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELLED)
+
+STATUS_OF_JOB = {
+    "todo": TaskStatus.PENDING,
+    "doing": TaskStatus.PROCESSING,
+    "aborting": TaskStatus.PROCESSING,  # only rows from before Procrastinate 3
+    "succeeded": TaskStatus.DONE,
+    "failed": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+    "aborted": TaskStatus.CANCELLED,
+}
+
+# A Task whose job row is gone without an end: somebody deleted it.
+STATUS_WITHOUT_JOB = TaskStatus.FAILED
+
+
+class EndCode:
+    """Codes of ends that the platform itself gives a Task (`error.code`)."""
+
+    JOB_MISSING = "job_missing"
+    ENDED_OUTSIDE = "ended_outside"
+    CANCELLED = "cancelled"
+    UNEXPECTED_ERROR = "unexpected_error"
+    RESULT_NOT_JSON = "result_not_json"
+    RESULT_TOO_LARGE = "result_too_large"
+    ARGUMENTS_DO_NOT_FIT = "arguments_do_not_fit"

@@ -1,0 +1,12 @@
+"""Routes of the Task API, below /api/tasks/."""
+
+from django.urls import path
+
+from myapp.jobs.tracking import apis
+
+app_name = "tracking"
+urlpatterns = [
+    path("", apis.TaskListApi.as_view(), name="task-list"),
+    path("<uuid:task_id>/", apis.TaskDetailApi.as_view(), name="task-detail"),
+    path("<uuid:task_id>/status/", apis.TaskStatusApi.as_view(), name="task-status"),
+]

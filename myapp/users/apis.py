@@ -1,0 +1,29 @@
+"""The User API: every call becomes a job."""
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework.views import APIView
+
+from myapp import tasks
+from myapp.jobs.rest.door import deferring
+from myapp.users.serializers import UserCreateInput
+
+
+class UserListApi(APIView):
+    """All users."""
+
+    post = deferring(
+        tasks.create_user,
+        message=_("Task created to create user {username}"),
+        permission="users.add_user",
+        body=UserCreateInput,
+    )
+
+
+class UserDetailApi(APIView):
+    """One user."""
+
+    get = deferring(
+        tasks.get_user,
+        message=_("Task created to get user {user_id}"),
+        permission="users.view_user",
+    )

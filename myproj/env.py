@@ -1,0 +1,143 @@
+"""What differs between deployments: every environment variable, read once.
+
+Values are read from `.env` too; the process environment wins. A bad value stops the start, and all
+of them are reported at once.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env, EnvValidationError
+from environs import validate as valid
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SECRET_KEY = "development-only-key-refused-in-production"  # noqa: S105 # nosec B105
+
+# libpq's own variables: any of these names a server, so none of ours is started.
+LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+_env = Env(eager=False)
+_env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+# --- Where this runs -------------------------------------------------------------------------
+
+# "production" refuses everything that is only safe on a developer's machine.
+ENVIRONMENT: str = _env.str(
+    "ENVIRONMENT", "development", validate=valid.OneOf(["development", "production"])
+)
+IN_PRODUCTION = ENVIRONMENT == "production"
+
+# Signs sessions and links; at least 32 characters of your own in production.
+SECRET_KEY: str = _env.str("SECRET_KEY", DEVELOPMENT_SECRET_KEY)
+
+# Django's debug pages. Off by default in development too: they replace the answers of the API.
+DEBUG: bool = _env.bool("DEBUG", False)
+
+# Host names served, by comma. By default this machine only, so that a deployment that forgot
+# ENVIRONMENT=production answers nobody.
+ALLOWED_HOSTS: list[str] = _env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+
+# Origins trusted for forms behind a proxy that ends TLS: https://jobs.example.com, by comma.
+CSRF_TRUSTED_ORIGINS: list[str] = _env.list("CSRF_TRUSTED_ORIGINS", [])
+
+# True only behind a proxy that ends TLS and always sets X-Forwarded-Proto: clients could forge it.
+BEHIND_TLS_PROXY: bool = _env.bool("BEHIND_TLS_PROXY", False)
+
+# "text" for people, "json" for machines.
+LOG_FORMAT: str = _env.str(
+    "LOG_FORMAT", "json" if IN_PRODUCTION else "text", validate=valid.OneOf(["text", "json"])
+)
+LOG_LEVEL: str = _env.str(
+    "LOG_LEVEL",
+    "INFO",
+    validate=valid.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
+)
+
+# --- Database --------------------------------------------------------------------------------
+
+# postgresql://user:password@host:port/name; libpq's PG* variables do as well. With neither,
+# development uses the embedded Postgres of this checkout.
+DATABASE_URL: str = _env.str("DATABASE_URL", "")
+HAS_OWN_DATABASE = bool(DATABASE_URL) or any(os.environ.get(name) for name in LIBPQ_VARIABLES)
+
+# Connections one web process may hold.
+DATABASE_POOL_SIZE: int = _env.int("DATABASE_POOL_SIZE", 10, validate=valid.Range(1, 1000))
+
+# --- Accounts --------------------------------------------------------------------------------
+
+# The superuser that `manage.py migrate` creates once; nothing when it exists or the name is empty.
+DJANGO_SUPERUSER_USERNAME: str = _env.str("DJANGO_SUPERUSER_USERNAME", "")
+DJANGO_SUPERUSER_EMAIL: str = _env.str("DJANGO_SUPERUSER_EMAIL", "")
+DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
+
+# --- Jobs ------------------------------------------------------------------------------------
+
+# Jobs one worker process runs at a time, all kinds together.
+JOBS_WORKER_CONCURRENCY: int = _env.int(
+    "JOBS_WORKER_CONCURRENCY", 20, validate=valid.Range(1, 1000)
+)
+
+# Of these, how many plain (not async) task functions at a time; each thread holds a connection.
+JOBS_WORKER_THREADS: int = _env.int("JOBS_WORKER_THREADS", 10, validate=valid.Range(1, 1000))
+
+# Seconds between looks at the queue when no notification comes: NOTIFY is only the speed-up.
+JOBS_WORKER_POLL_SECONDS: float = _env.float(
+    "JOBS_WORKER_POLL_SECONDS", 2.0, validate=valid.Range(0.1, 3600)
+)
+
+# Largest arguments of one job, in bytes of JSON: pass ids, not documents.
+JOBS_ARGUMENTS_MAX_BYTES: int = _env.int(
+    "JOBS_ARGUMENTS_MAX_BYTES", 64 * 1024, validate=valid.Range(1024, 64 * 1024 * 1024)
+)
+
+# Largest result of one job, in bytes of JSON.
+JOBS_RESULT_MAX_BYTES: int = _env.int(
+    "JOBS_RESULT_MAX_BYTES", 256 * 1024, validate=valid.Range(1024, 64 * 1024 * 1024)
+)
+
+# Largest request body of the API, in bytes.
+JOBS_REQUEST_MAX_BYTES: int = _env.int(
+    "JOBS_REQUEST_MAX_BYTES", 128 * 1024, validate=valid.Range(1024, 64 * 1024 * 1024)
+)
+
+# Days an API token lives.
+JOBS_TOKEN_DAYS: int = _env.int("JOBS_TOKEN_DAYS", 30, validate=valid.Range(1, 3650))
+
+# --- Refuse what is bad or unsafe, all of it at once -------------------------------------------
+
+
+def _bad_values() -> list[str]:
+    try:
+        _env.seal()
+    except EnvValidationError as error:
+        messages = cast("Mapping[str, list[str]]", error.error_messages)
+        return [f"{name}: {' '.join(why)}" for name, why in messages.items()]
+    return []
+
+
+def _unsafe_in_production() -> list[str]:
+    problems = []
+    if SECRET_KEY == DEVELOPMENT_SECRET_KEY or len(SECRET_KEY) < 32:
+        problems.append("SECRET_KEY: set a key of your own, at least 32 characters, in production.")
+    if DEBUG:
+        problems.append("DEBUG: must be false in production; it shows settings to visitors.")
+    if not ALLOWED_HOSTS or any(host in ("*", ".") for host in ALLOWED_HOSTS):
+        problems.append("ALLOWED_HOSTS: name the hosts served in production; '*' is refused.")
+    if not HAS_OWN_DATABASE:
+        problems.append(
+            "DATABASE_URL: set it (or PGHOST and its kin) in production; the embedded Postgres "
+            "is for development and tests only."
+        )
+    return problems
+
+
+_problems = _bad_values()
+if not _problems and IN_PRODUCTION:
+    _problems = _unsafe_in_production()
+if _problems:
+    raise ImproperlyConfigured(
+        "\n  ".join(["The environment (or .env) is not usable:", *_problems])
+    )

@@ -1,0 +1,209 @@
+"""Django's settings. What differs between deployments is read and described in `myproj/env.py`."""
+
+import hashlib
+import os
+from datetime import timedelta
+from typing import Any, cast
+
+from django.utils.csp import CSP
+
+from myapp.dev.postgres import embedded_url
+from myproj import env
+from myproj.database import Role, database_settings
+
+BASE_DIR = env.BASE_DIR
+
+SECRET_KEY = env.SECRET_KEY
+DEBUG = env.DEBUG
+ALLOWED_HOSTS = env.ALLOWED_HOSTS
+CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
+
+# --- Database --------------------------------------------------------------------------------
+
+DATABASES = database_settings(
+    url=env.DATABASE_URL if env.HAS_OWN_DATABASE else embedded_url(BASE_DIR),
+    # Set by the entry points, not by people.
+    role=cast("Role", os.environ.get("PROCESS_ROLE", "command")),
+    pool_size=env.DATABASE_POOL_SIZE,
+    test_suffix=hashlib.sha256(str(BASE_DIR).encode()).hexdigest()[:8],
+)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Jobs ------------------------------------------------------------------------------------
+
+# The library's own discovery imports every app's tasks.py before the registry is ready.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
+
+# Dotted path of the worker's app, loaded only by checks that compare it with the menu.
+JOBS_WORKER_APP = "tasks.app"
+
+# Described in myproj/env.py.
+JOBS_WORKER_CONCURRENCY = env.JOBS_WORKER_CONCURRENCY
+JOBS_WORKER_THREADS = env.JOBS_WORKER_THREADS
+JOBS_WORKER_POLL_SECONDS = env.JOBS_WORKER_POLL_SECONDS
+JOBS_ARGUMENTS_MAX_BYTES = env.JOBS_ARGUMENTS_MAX_BYTES
+JOBS_RESULT_MAX_BYTES = env.JOBS_RESULT_MAX_BYTES
+JOBS_REQUEST_MAX_BYTES = env.JOBS_REQUEST_MAX_BYTES
+
+# --- Applications and requests ---------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "procrastinate.contrib.django",
+    "myapp.dev",
+    "myapp.jobs.observability",
+    "myapp.jobs.tracking",
+    "myapp.jobs.access",
+    "myapp.jobs.dashboard",
+    "myapp.users",
+]
+
+MIDDLEWARE = [
+    "myapp.jobs.observability.middleware.CorrelationMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "myproj.urls"
+ASGI_APPLICATION = "myproj.asgi.application"
+WSGI_APPLICATION = "myproj.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.csp",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+# Production serves what `collectstatic` hashed; development serves files from where they are.
+STORAGES = {
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if env.IN_PRODUCTION
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    }
+}
+WHITENOISE_USE_FINDERS = not env.IN_PRODUCTION
+WHITENOISE_AUTOREFRESH = not env.IN_PRODUCTION
+
+# --- Accounts --------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "users.User"
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# Described in myproj/env.py.
+DJANGO_SUPERUSER_USERNAME = env.DJANGO_SUPERUSER_USERNAME
+DJANGO_SUPERUSER_EMAIL = env.DJANGO_SUPERUSER_EMAIL
+DJANGO_SUPERUSER_PASSWORD = env.DJANGO_SUPERUSER_PASSWORD
+
+# --- HTTP API --------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        # The first one names itself in the WWW-Authenticate header of a 401.
+        "myapp.jobs.access.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["myapp.jobs.rest.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "myapp.jobs.rest.pagination.IdCursorPagination",
+    "EXCEPTION_HANDLER": "myapp.jobs.rest.problems.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+REST_KNOX = {"TOKEN_TTL": timedelta(days=env.JOBS_TOKEN_DAYS), "AUTH_HEADER_PREFIX": "Token"}
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.JOBS_REQUEST_MAX_BYTES
+
+# --- Security headers ------------------------------------------------------------------------
+
+SECURE_CSP = {
+    "default-src": [CSP.SELF],
+    "script-src": [CSP.SELF, CSP.NONCE],
+    "style-src": [CSP.SELF, CSP.NONCE],
+    "img-src": [CSP.SELF, "data:"],
+    "object-src": [CSP.NONE],
+    "base-uri": [CSP.NONE],
+    "form-action": [CSP.SELF],
+    "frame-ancestors": [CSP.NONE],
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+if env.BEHIND_TLS_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    # One year; the site is only ever spoken to by TLS.
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_SSL_REDIRECT = True
+    # Platforms probe health by plain HTTP from inside.
+    SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+
+# --- Language, time, logs --------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {
+        "no_job_arguments": {"()": "myapp.jobs.observability.logs.NoJobArguments"},
+    },
+    "formatters": {
+        "structured": {"()": "myapp.jobs.observability.logs.formatter", "style": env.LOG_FORMAT},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "structured",
+            "filters": ["no_job_arguments"],
+        },
+    },
+    "root": {"handlers": ["console"], "level": env.LOG_LEVEL},
+    "loggers": {
+        # Django's own handlers would print everything twice.
+        "django": {"handlers": [], "level": env.LOG_LEVEL, "propagate": True},
+        "django.server": {"handlers": [], "level": env.LOG_LEVEL, "propagate": True},
+        # The library's lines about starting and stopping; those about jobs are ours to write.
+        "procrastinate": {"level": "DEBUG" if env.LOG_LEVEL == "DEBUG" else "WARNING"},
+        # Our problem answers say and log what happened; Django would log each 4xx once more.
+        "django.request": {"level": "CRITICAL"},
+    },
+}

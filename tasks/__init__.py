@@ -1,0 +1,24 @@
+"""The worker: `procrastinate --app=tasks.app worker`. Imported by nobody but tests and checks."""
+
+import os
+import pkgutil
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myproj.settings")
+os.environ.setdefault("PROCESS_ROLE", "worker")
+
+import django
+from django.apps import apps
+
+if not apps.ready:
+    django.setup()
+
+from myapp import tasks as menu  # Django comes first
+from myapp.jobs.bridge import specs_in
+from tasks.engine.app import JobsApp
+
+# Every module beside this one holds task functions; the engine is a package and holds none.
+_task_modules = [
+    f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if not module.ispkg
+]
+
+app = JobsApp(specs=specs_in(vars(menu)), import_paths=_task_modules)

@@ -1,0 +1,50 @@
+"""Errors of the engine."""
+
+from myapp.errors import AppError
+from myapp.jobs.tracking.states import EndCode
+
+
+class ImplementationMismatchError(AppError):
+    """Task {name} is declared as ({declared}) but implemented as ({implemented})."""
+
+    code = "implementation_mismatch"
+
+
+class MenuMismatchError(AppError):
+    """The menu and the worker's functions differ. {sentences}"""
+
+    code = "menu_mismatch"
+
+
+class TooFewConnectionsError(AppError):
+    """This worker needs {needed} connections but the server allows {allowed}. Lower
+    JOBS_WORKER_THREADS or raise max_connections.
+    """
+
+    code = "too_few_connections"
+    needed: int
+    allowed: int
+
+
+class ArgumentsDoNotFitError(AppError):
+    """The stored arguments no longer fit the task: {summary}"""
+
+    code = EndCode.ARGUMENTS_DO_NOT_FIT
+
+
+class ResultNotJSONError(AppError):
+    """The task returned something JSON cannot hold: {reason}"""
+
+    code = EndCode.RESULT_NOT_JSON
+
+
+class ResultTooLargeError(AppError):
+    """The result takes {size} bytes as JSON; at most {limit} are stored."""
+
+    code = EndCode.RESULT_TOO_LARGE
+
+
+class ProgressOutOfRangeError(AppError):
+    """Progress must lie within 0 and 100 percent, not at {percent}."""
+
+    code = "progress_out_of_range"

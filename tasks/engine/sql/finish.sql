@@ -1,0 +1,28 @@
+-- finish: the job's end, the Task's end and the Attempt of a failure, together or not at all.
+-- Procrastinate's function raises when the job is not running, which undoes the rest.
+-- The Task is locked before the job; nothing else takes both in the other order.
+WITH ended AS (
+    UPDATE tracking_task
+    SET end_status = %(end_status)s,
+        result = %(result)s::jsonb,
+        error = %(error)s::jsonb,
+        progress = coalesce(%(progress)s::smallint, progress),
+        related_id = coalesce(related_id, %(related_id)s::text),
+        attempts = %(number)s::integer,
+        started_at = %(started_at)s::timestamptz,
+        finished_at = clock_timestamp(),
+        updated_at = clock_timestamp()
+    WHERE job_id = %(job_id)s AND end_status IS NULL
+    RETURNING id
+), attempt AS (
+    INSERT INTO tracking_attempt (
+        task_id, number, worker_name, error_class, message, traceback, started_at, finished_at
+    )
+    SELECT
+        id, %(number)s::integer, %(worker_name)s, %(error_class)s::text, %(message)s,
+        %(traceback)s, %(started_at)s::timestamptz, clock_timestamp()
+    FROM ended WHERE %(error_class)s::text IS NOT NULL
+)
+SELECT procrastinate_finish_job_v1(
+    %(job_id)s, %(job_status)s::procrastinate_job_status, %(delete_job)s
+);

@@ -1,0 +1,127 @@
+"""Fixtures of every room."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from knox.models import get_token_model
+from psycopg.conninfo import make_conninfo
+from pytest_django import DjangoDbBlocker
+from rest_framework.test import APIClient
+
+from myapp.jobs.tracking.models import Task
+
+pytest_plugins = ["process_fixtures"]
+
+# Django's flush between transactional tests skips unmanaged tables, and these are the library's.
+EMPTY_THE_QUEUE = (
+    "TRUNCATE procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers,"
+    " procrastinate_workers"
+)
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave no job behind, whatever a transactional test committed."""
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    transactional = marker is not None and marker.kwargs.get("transaction")
+    if transactional or "transactional_db" in request.fixturenames:
+        blocker: DjangoDbBlocker = request.getfixturevalue("django_db_blocker")
+        with blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(EMPTY_THE_QUEUE)
+
+
+@pytest.fixture
+def user(db: None, django_user_model: Any) -> Any:
+    """An ordinary user without any permission."""
+    return django_user_model.objects.create_user("olga", "olga@example.org", "pw-of-olga")
+
+
+@pytest.fixture
+def admin(db: None, django_user_model: Any) -> Any:
+    """A superuser."""
+    return django_user_model.objects.create_superuser("root", "root@example.org", "pw-of-root")
+
+
+@pytest.fixture
+def token_of() -> Callable[[Any], str]:
+    """Makes API tokens."""
+    return lambda user: get_token_model().objects.create(user)[1]
+
+
+@pytest.fixture
+def client_of(token_of: Callable[[Any], str]) -> Callable[[Any], APIClient]:
+    """Makes API clients that carry a user's token."""
+
+    def make(user: Any) -> APIClient:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Token {token_of(user)}")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def allow() -> Callable[[Any, str], Any]:
+    """Gives a user a permission, such as "users.add_user"; returns the user read anew."""
+
+    def grant(user: Any, permission: str) -> Any:
+        app_label, codename = permission.split(".")
+        user.user_permissions.add(
+            Permission.objects.get(content_type__app_label=app_label, codename=codename)
+        )
+        return type(user).objects.get(pk=user.pk)
+
+    return grant
+
+
+@pytest.fixture
+def samples(db: None) -> Any:
+    """The worker's app with the sample tasks, connected to the test database."""
+    import job_samples
+    from procrastinate import PsycopgConnector
+    from procrastinate.contrib.django.utils import connector_params
+
+    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4)
+    with job_samples.app.replace_connector(connector):
+        yield job_samples.app
+
+
+@pytest.fixture
+def run_jobs(samples: Any, transactional_db: None) -> Callable[..., None]:
+    """Works in this process until no job is ready."""
+
+    def run(**options: Any) -> None:
+        async def work() -> None:
+            async with samples.open_async():
+                await samples.run_worker_async(
+                    wait=False, install_signal_handlers=False, listen_notify=False, **options
+                )
+
+        asyncio.run(work())
+
+    return run
+
+
+@pytest.fixture
+def task_of() -> Callable[[Any], Task]:
+    """Reads the Task of a `Deferred`."""
+    return lambda deferred: Task.objects.get(pk=deferred.task_id)
+
+
+@pytest.fixture
+def test_database_url(db: None) -> str:
+    """What DATABASE_URL must be for a process of its own to use the test database."""
+    target = connection.get_connection_params()
+    names = ("host", "port", "user", "password", "dbname")
+    return make_conninfo(**{name: target[name] for name in names if target.get(name)})
+
+
+@pytest.fixture(autouse=True)
+def _fast_passwords(settings: Any) -> None:
+    """Hash passwords fast: how hard they are to crack matters to nobody here."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

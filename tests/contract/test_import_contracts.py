@@ -1,0 +1,74 @@
+"""The import contracts hold, and a forbidden import planted anywhere is found."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from programs import PROJECT, SCRIPTS
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages, to plant imports in."""
+    root = tmp_path_factory.mktemp("copy")
+    for name in ("myproj", "myapp", "tasks"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / name, root / name, ignore=ignored)
+    shutil.copy(PROJECT / "pyproject.toml", root)
+    return root
+
+
+def _lint(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [f"{SCRIPTS}/lint-imports", "--no-cache"],
+        cwd=root,
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_contracts_hold(copy: Path) -> None:
+    ended = _lint(copy)
+
+    assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "planted", "contract"),
+    [
+        ("myapp/users/apis.py", "import tasks.users", "The worker is imported by nobody"),
+        (
+            "myproj/urls.py",
+            "def f():\n    from tasks import app",
+            "The worker is imported by nobody",
+        ),
+        ("myapp/users/models.py", "import myproj.env", "myapp does not know the project"),
+        ("myapp/jobs/rest/door.py", "import myapp.users.models", "The platform knows neither"),
+        ("myapp/jobs/rest/door.py", "import myapp.tasks", "The platform knows neither"),
+        ("myapp/tasks.py", "import myapp.jobs.tracking.models", "The menu imports the bridge only"),
+        ("myapp/tasks.py", "import rest_framework", "The menu imports the bridge only"),
+        ("myapp/jobs/bridge.py", "import myapp.jobs.tracking.models", "The bridge is light"),
+        ("myapp/jobs/retries.py", "import rest_framework", "The bridge is light"),
+        ("myapp/jobs/tracking/selectors.py", "import myapp.jobs.tracking.apis", "Inside a room"),
+        ("myapp/users/models.py", "import myapp.users.services", "Inside a room"),
+        ("myapp/jobs/tracking/models.py", "import myapp.jobs.dashboard.views", "Rooms of the"),
+        ("tasks/engine/run.py", "import tasks.users", "The engine imports no task function"),
+    ],
+)
+def test_a_planted_import_breaks_its_contract(
+    copy: Path, file: str, planted: str, contract: str
+) -> None:
+    path = copy / file
+    original = path.read_text()
+    path.write_text(f"{original}\n{planted}\n")
+    try:
+        ended = _lint(copy)
+    finally:
+        path.write_text(original)
+
+    assert ended.returncode != 0
+    broken = [line for line in ended.stdout.splitlines() if " BROKEN" in line]
+    assert any(line.startswith(contract) for line in broken), ended.stdout

@@ -1,0 +1,60 @@
+"""The schema: complete, reversible, wide enough."""
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.db import connection, models
+
+from myapp.jobs import bridge
+from myapp.jobs.tracking.models import Task
+
+OURS = ("tracking", "users")
+
+
+@pytest.mark.django_db
+def test_no_change_of_a_model_lacks_its_migration() -> None:
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrations_lead_back_to_zero_and_up_again() -> None:
+    try:
+        call_command("migrate", "tracking", "zero", verbosity=0)
+        tables = connection.introspection.table_names()
+        assert not [name for name in tables if name.startswith("tracking_")]
+        assert "procrastinate_jobs" in tables
+    finally:
+        call_command("migrate", verbosity=0)
+    assert "tracking_task" in connection.introspection.table_names()
+
+
+def test_every_key_of_ours_holds_64_bits() -> None:
+    keys = [
+        field
+        for label in OURS
+        for model in apps.get_app_config(label).get_models()
+        for field in model._meta.get_fields()
+        if isinstance(field, models.Field) and (field.primary_key or field.is_relation)
+        if not field.many_to_many
+    ]
+
+    kinds = {str(field): getattr(field, "target_field", field) for field in keys}
+    narrow = {
+        name
+        for name, field in kinds.items()
+        if not isinstance(field, models.BigAutoField | models.BigIntegerField | models.UUIDField)
+    }
+    assert len(keys) >= 5
+    assert narrow == set()
+
+
+def test_the_one_statement_of_defer_fills_every_column_that_needs_it() -> None:
+    columns = bridge._DEFER_SQL.split("INSERT INTO tracking_task (")[1].split(")")[0]
+    named = {column.strip() for column in columns.split(",")}
+    required = {
+        field.column
+        for field in Task._meta.local_concrete_fields
+        if not field.null and not field.has_db_default()
+    }
+
+    assert required - named == set()

@@ -1,0 +1,52 @@
+"""The home page says what is running."""
+
+import job_samples
+import pytest
+from django.db import connection
+from django.test import Client
+
+from myapp.jobs.dashboard.selectors import home_summary
+
+pytestmark = pytest.mark.django_db
+
+
+def test_without_a_worker_it_says_how_to_start_one() -> None:
+    page = Client().get("/").content.decode()
+
+    assert "No worker is alive" in page
+    assert "procrastinate --app=tasks.app worker" in page
+
+
+def test_it_counts_workers_and_jobs() -> None:
+    for _ in range(3):
+        job_samples.nap.defer(seconds=0)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT procrastinate_register_worker_v1()")
+        (worker_id,) = cursor.fetchone()
+        cursor.execute("SELECT id FROM procrastinate_fetch_job_v2(NULL, %s)", [worker_id])
+
+    summary = home_summary()
+
+    assert (summary.workers, summary.running, summary.waiting) == (1, 1, 2)
+    assert summary.oldest_ready_seconds == 0.0  # in one transaction, time stands still
+    assert "No worker is alive" not in Client().get("/").content.decode()
+
+
+def test_a_worker_that_fell_silent_does_not_count() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')"
+        )
+
+    assert home_summary().workers == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/login/", "/nowhere"])
+def test_every_page_carries_a_strict_policy(path: str) -> None:
+    answer = Client().get(path, HTTP_ACCEPT="text/html")
+
+    policy = answer["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "<script>" not in answer.content.decode()
+    assert " style=" not in answer.content.decode()

@@ -1,0 +1,31 @@
+"""/livez and /readyz."""
+
+import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+
+
+def test_livez_answers_without_the_database() -> None:
+    answer = Client().get("/livez")  # a database access would fail this test
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.django_db
+def test_readyz_answers_200_when_the_schema_is_there() -> None:
+    answer = Client().get("/readyz")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.django_db
+def test_readyz_answers_503_when_a_migration_is_missing() -> None:
+    MigrationRecorder(connection).record_unapplied("tracking", "0001_create_task_and_attempt")
+
+    answer = Client().get("/readyz")
+
+    assert answer.status_code == 503
+    assert "manage.py migrate" in answer.json()["detail"]
+    assert answer["Retry-After"] == "5"

@@ -1,0 +1,220 @@
+"""Deferring: Task and job in one statement, on the caller's connection."""
+
+import subprocess
+import sys
+import time
+from typing import Any
+from uuid import uuid4
+
+import job_samples
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.bridge import BadDeclarationError, declare, owned_by, uuid7
+from myapp.jobs.json_values import JSONTooLargeError
+from myapp.jobs.observability.correlation import correlated
+from myapp.jobs.tracking.models import Task
+from myapp.tasks import app, create_user
+
+USER = {"username": "ada", "email": "ada@example.org"}
+
+
+@pytest.mark.django_db
+def test_defer_writes_task_and_job_in_one_statement() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        deferred = create_user.defer(**USER)
+
+    assert len(queries) == 1
+    task = Task.objects.get(pk=deferred.task_id)
+    job = ProcrastinateJob.objects.get(pk=deferred.job_id)
+    assert (task.job_id, task.status, task.task_name) == (job.pk, "PENDING", "create_user")
+    assert (job.task_name, job.queue_name, job.status) == ("create_user", "users", "todo")
+    assert job.args == task.input_data == {**USER, "first_name": "", "last_name": ""}
+    assert (task.operation, task.related_table, task.related_id) == ("CREATE", "user", None)
+
+
+@pytest.mark.django_db
+def test_queue_lock_and_priority_come_from_the_declaration() -> None:
+    @declare(queue="elsewhere", priority=7, lock="thing:{thing_id}")
+    def urgent(thing_id: int) -> None: ...
+
+    job = ProcrastinateJob.objects.get(pk=urgent.defer(thing_id=5).job_id)
+
+    assert (job.queue_name, job.priority, job.lock) == ("elsewhere", 7, "thing:5")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rollback_leaves_neither_task_nor_job() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        create_user.defer(**USER)
+        assert Task.objects.count() == ProcrastinateJob.objects.count() == 1
+        _fail()
+
+    assert Task.objects.count() == ProcrastinateJob.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_inner_atomic_that_rolls_back_leaves_no_inner_job() -> None:
+    with transaction.atomic():
+        outer = create_user.defer(**USER)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            create_user.defer(username="inner", email="inner@example.org")
+            _fail()
+
+    assert list(Task.objects.values_list("pk", flat=True)) == [outer.task_id]
+    assert list(ProcrastinateJob.objects.values_list("pk", flat=True)) == [outer.job_id]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {**USER, "nick": "x"}, {**USER, "first_name": 7}, {**USER, "email": "\x00"}],
+)
+def test_bad_arguments_are_refused_and_nothing_is_written(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentsRefusedError):
+        create_user.defer(**arguments)
+
+    assert not Task.objects.exists()
+    assert not ProcrastinateJob.objects.exists()
+
+
+@pytest.mark.django_db
+def test_oversize_arguments_are_refused(settings: Any) -> None:
+    settings.JOBS_ARGUMENTS_MAX_BYTES = 1000
+
+    with pytest.raises(JSONTooLargeError, match="at most 1000"):
+        create_user.defer(username="a" * 1000, email="a@example.org")
+
+
+@pytest.mark.django_db
+def test_a_lock_longer_than_its_bound_is_refused() -> None:
+    @declare(queue="q", lock="{name}")
+    def locked(name: str) -> None: ...
+
+    with pytest.raises(ArgumentsRefusedError, match="longer than 255"):
+        locked.defer(name="x" * 256)
+
+
+@pytest.mark.django_db
+def test_sensitive_arguments_are_redacted_on_the_task_and_whole_in_the_job() -> None:
+    deferred = job_samples.keep_secret.defer(account="a", password="hunter2")
+
+    task = Task.objects.get(pk=deferred.task_id)
+    assert task.input_data == {"account": "a", "password": "***"}
+    assert ProcrastinateJob.objects.get(pk=deferred.job_id).args["password"] == "hunter2"
+
+
+@pytest.mark.django_db
+def test_task_carries_owner_and_correlation_of_its_surroundings(user: Any) -> None:
+    with owned_by(user.pk), correlated("of-the-request"):
+        inside = Task.objects.get(pk=create_user.defer(**USER).task_id)
+    outside = Task.objects.get(pk=create_user.defer(**USER).task_id)
+
+    assert (inside.owner, inside.correlation_id) == (user, "of-the-request")
+    assert (outside.owner, outside.correlation_id) == (None, "unknown")
+
+
+def test_positional_arguments_are_refused() -> None:
+    with pytest.raises(TypeError, match="keyword arguments only"):
+        create_user.defer("ada", "ada@example.org")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"queue": "q" * 41}, "queue name"),
+        ({"queue": ""}, "queue name"),
+        ({"queue": "q", "sensitive": ("nick",)}, "nick"),
+        ({"queue": "q", "lock": "user:{nick}"}, "lock"),
+        ({"queue": "q", "lock": "{"}, "lock"),
+    ],
+)
+def test_a_declaration_that_cannot_work_is_refused_at_once(
+    options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(BadDeclarationError, match=reason):
+
+        @declare(**options)
+        def sample(name: str) -> None: ...
+
+
+def test_ids_are_uuid7_and_in_the_order_of_time() -> None:
+    before = time.time_ns() // 1_000_000
+    first = uuid7()
+    time.sleep(0.002)  # the next millisecond, which is what orders them
+    second = uuid7()
+
+    assert (first.version, first.variant) == (7, "specified in RFC 4122")
+    assert before <= first.int >> 80 <= time.time_ns() // 1_000_000
+    assert first < second
+
+
+@pytest.mark.django_db
+def test_app_of_the_menu_defers_over_djangos_connection_and_works_no_jobs() -> None:
+    with transaction.atomic():
+        job_id = app.configure_task("create_user", queue="users").defer(**USER)
+
+    assert ProcrastinateJob.objects.filter(pk=job_id).exists()
+    with pytest.raises(RuntimeError, match=r"procrastinate --app=tasks\.app worker"):
+        app.run_worker()
+
+
+def _fail() -> None:
+    raise ZeroDivisionError
+
+
+def _python(code: str) -> str:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_importing_myapp_loads_nothing_of_the_worker() -> None:
+    loaded = _python(
+        "import os, sys, pkgutil, importlib\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "import django; django.setup()\n"
+        "import myapp, myproj.urls, myproj.asgi\n"
+        "for module in pkgutil.walk_packages(myapp.__path__, 'myapp.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'tasks'])"
+    )
+
+    assert loaded == "[]"
+
+
+def test_the_menu_needs_no_registry_and_loads_no_models() -> None:
+    loaded = _python(
+        "import os, sys\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "from myapp.tasks import app, create_user\n"
+        "print([n for n in sys.modules if n.endswith('.models') and n.startswith('myapp')"
+        " or n.split('.')[0] in ('tasks', 'rest_framework', 'procrastinate')])"
+    )
+
+    assert loaded == "[]"
+
+
+def test_the_menu_adds_little_to_djangos_setup() -> None:
+    milliseconds = _python(
+        "import os, sys, time\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "import django; django.setup()\n"
+        "for name in [n for n in sys.modules if n == 'myapp.tasks'"
+        " or n in ('myapp.jobs.bridge', 'myapp.jobs.arguments', 'myapp.jobs.retries')]:\n"
+        "    del sys.modules[name]\n"
+        "start = time.perf_counter(); import myapp.tasks\n"
+        "print(round((time.perf_counter() - start) * 1000, 1))"
+    )
+
+    assert float(milliseconds) < 60  # 20 ms is the aim; thrice that on a busy machine
+
+
+@pytest.mark.django_db
+def test_an_unknown_owner_is_refused_by_the_database() -> None:
+    with pytest.raises(Exception, match="tracking_task_owner_id"), owned_by(uuid4()):
+        create_user.defer(**USER)
+        connection.check_constraints()

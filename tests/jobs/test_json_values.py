@@ -1,0 +1,80 @@
+"""What may be stored as JSON."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from myapp.jobs.json_values import (
+    JSONTooLargeError,
+    JSONValueRefusedError,
+    check_json,
+    dump_json,
+    storable_text,
+)
+
+NESTED_20 = json.loads("[" * 20 + "]" * 20)
+storable = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc/~"), inner),
+    max_leaves=20,
+)
+
+
+@given(storable)
+def test_what_passes_reads_back_unchanged(value: object) -> None:
+    assert json.loads(dump_json(value, max_bytes=10**6)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "reason"),
+    [
+        ({"a": ["x", "\x00"]}, "/a/1", "NUL"),
+        ({"a": "\ud800"}, "/a", "surrogate"),
+        ({"a/b~c": float("nan")}, "/a~1b~0c", "NaN"),
+        ([float("-inf")], "/0", "Infinity"),
+        (2**53 + 1, "", "2^53"),
+        (-(2**53) - 1, "", "2^53"),
+        ([NESTED_20], "/0" * 20, "20 levels"),
+        ({"\x00": 1}, "", "key"),
+        ({1: 1}, "", "Keys must be strings"),
+        ({"a": {1, 2}}, "/a", "set"),
+        (b"x", "", "bytes"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_with_its_place(
+    value: object, pointer: str, reason: str
+) -> None:
+    with pytest.raises(JSONValueRefusedError, match=reason.replace("^", r"\^")) as caught:
+        check_json(value)
+
+    assert caught.value.pointer == pointer
+
+
+def test_what_is_just_within_the_bounds_passes() -> None:
+    check_json(NESTED_20)
+    check_json({"a": NESTED_20[0], "b": 2**53, "c": "\U0001f600"})
+
+
+def test_size_is_counted_in_bytes() -> None:
+    assert dump_json("é", max_bytes=4) == '"é"'
+    with pytest.raises(JSONTooLargeError) as caught:
+        dump_json("éé", max_bytes=5)
+    assert (caught.value.size, caught.value.limit) == (6, 5)
+
+
+@given(st.text(), st.integers(20, 60))
+def test_any_text_is_made_storable(text: str, limit: int) -> None:
+    clean = storable_text(text, max_length=limit)
+
+    check_json(clean)
+    assert len(clean) <= limit
+
+
+def test_long_text_keeps_both_ends() -> None:
+    assert storable_text("a" * 50 + "b" * 50, max_length=27) == "a" * 10 + " [...] " + "b" * 10

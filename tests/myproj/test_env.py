@@ -1,0 +1,70 @@
+"""The environment is checked at the start, all of it at once."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SAFE = {
+    "ENVIRONMENT": "production",
+    "SECRET_KEY": "k" * 50,
+    "ALLOWED_HOSTS": "jobs.example.org",
+    "DATABASE_URL": "postgresql://db.example.org/jobs",
+}
+
+
+def _start(**environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PG") and name != "DATABASE_URL"
+    }
+    return subprocess.run(
+        [sys.executable, "-c", "import django; django.setup()"],
+        env={**clean, "DJANGO_SETTINGS_MODULE": "myproj.settings", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_production_starts_when_all_is_safe() -> None:
+    assert _start(**SAFE).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY"),
+        ({"SECRET_KEY": "development-only-key-refused-in-production"}, "SECRET_KEY"),
+        ({"DEBUG": "true"}, "DEBUG"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": "a.example.org,*"}, "ALLOWED_HOSTS"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL"),
+    ],
+)
+def test_production_refuses_what_is_unsafe(change: dict[str, str], word: str) -> None:
+    ended = _start(**{**SAFE, **change})
+
+    assert ended.returncode != 0
+    assert f"\n  {word}: " in ended.stderr
+
+
+def test_all_bad_values_are_reported_at_once() -> None:
+    ended = _start(ENVIRONMENT="staging", JOBS_WORKER_THREADS="many", DATABASE_POOL_SIZE="0")
+
+    assert ended.returncode != 0
+    for name in ("ENVIRONMENT", "JOBS_WORKER_THREADS", "DATABASE_POOL_SIZE"):
+        assert f"\n  {name}: " in ended.stderr
+
+
+def test_development_starts_with_nothing_set() -> None:
+    assert _start().returncode == 0
+
+
+def test_libpqs_own_variables_name_a_server_as_well() -> None:
+    without_url = {name: value for name, value in SAFE.items() if name != "DATABASE_URL"}
+
+    assert _start(**without_url, PGHOST="db.example.org").returncode == 0

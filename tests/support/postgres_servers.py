@@ -1,0 +1,133 @@
+"""Embedded Postgres servers for tests: started by launchers of their own, asked, looked for."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from myapp.dev import cluster, home, postgres
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 20.0
+
+# Arguments: SHARED, then the root of a checkout or "throwaway". As "nobody" it drops root first.
+LAUNCHER = """
+import os, signal, sys
+from pathlib import Path
+import psycopg
+from myapp.dev import home, process
+from myapp.dev.postgres import EmbeddedPostgresError, PostgresServer
+if os.environ.get("AS_NOBODY"):
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+process.KERNEL_HAS_DEATH_SIGNAL = not os.environ.get("WITHOUT_DEATH_SIGNAL")
+shared, root = sys.argv[1:]
+home.SHARED = Path(shared)
+server = (
+    PostgresServer.throwaway() if root == "throwaway" else PostgresServer.for_checkout(Path(root))
+)
+try:
+    with server.running() as url:
+        print(server.process.pid, server.home.path, url, flush=True)
+        signal.pause()
+except EmbeddedPostgresError as error:
+    print(f"{type(error).__name__}: {error}", flush=True)
+"""
+
+
+@contextmanager
+def place_of_tests() -> Iterator[Path]:
+    """Yield a short path that every user may enter, with what stands for /var/tmp in it."""
+    path = Path(tempfile.mkdtemp(prefix="pg-", dir="/var/tmp"))
+    path.chmod(0o755)
+    shared = path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(home, "SHARED", shared)
+        # Files that were written to the disk take a second to remove.
+        patch.setattr(cluster, "INITDB_OPTIONS", (*cluster.INITDB_OPTIONS, "--no-sync"))
+        patch.setitem(postgres.SETTINGS, "fsync", "off")
+        yield path
+    shutil.rmtree(path)
+
+
+def new_checkout(place: Path) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="checkout-", dir=place))
+    path.chmod(0o755)
+    return path
+
+
+class Launched(NamedTuple):
+    launcher: subprocess.Popen[str]
+    server_pid: int
+    home: Path
+    url: str
+
+
+def launcher_process(
+    root: Path | str, *, python: str = sys.executable, **environment: str
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603
+        [python, "-c", LAUNCHER, str(home.SHARED), str(root)],
+        cwd=PROJECT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def launched(root: Path | str, **kwargs: str) -> Iterator[Launched]:
+    """A launcher of its own process, whose server runs."""
+    process = launcher_process(root, **kwargs)
+    assert process.stdout is not None
+    with process:
+        try:
+            line = process.stdout.readline()
+            assert line[:1].isdecimal(), line
+            pid, path, url = line.split(" ")
+            yield Launched(process, int(pid), Path(path), url.strip())
+        finally:
+            process.terminate()
+
+
+def query(url: str, sql: str) -> Any:
+    """Return the first value of the first row."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(sql).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def execute(url: str, sql: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(sql)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether no process has this pid, or a zombie that nobody has waited for yet."""
+    shown = subprocess.run(  # noqa: S603
+        ["/bin/ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.strip()[:1] in ("", "Z")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)

@@ -1,0 +1,67 @@
+"""Real processes: workers and a web server on the test database."""
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+from programs import Program, eventually
+
+# Poll so rarely that only a notification explains that a job starts.
+NEVER_POLL = {"JOBS_WORKER_POLL_SECONDS": "3600"}
+
+
+@pytest.fixture
+def start_program(
+    test_database_url: str, transactional_db: None
+) -> Iterator[Callable[..., Program]]:
+    """Start programs on the test database that do not outlive the test."""
+    programs: list[Program] = []
+
+    def start(*command: str, **environment: str) -> Program:
+        surroundings = {"DATABASE_URL": test_database_url, "PYTHONPATH": "tests/support"}
+        programs.append(Program(command, {**surroundings, **environment}))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.destroy()
+
+
+@pytest.fixture
+def start_worker(start_program: Callable[..., Program]) -> Callable[..., Program]:
+    """Start `procrastinate --app=... worker` and wait until it listens."""
+
+    def start_one(app: str = "tasks.app", **environment: str) -> Program:
+        listening = _listeners()
+        worker = start_program(
+            "procrastinate", f"--app={app}", "worker", **{**NEVER_POLL, **environment}
+        )
+        eventually(lambda: _listeners() > listening or worker.process.poll() is not None)
+        assert worker.process.poll() is None, "\n".join(worker.lines)
+        return worker
+
+    return start_one
+
+
+@pytest.fixture
+def web_url(start_program: Callable[..., Program]) -> str:
+    """The base URL of a real web server, as the Procfile starts it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    web = start_program(
+        "uvicorn", "myproj.asgi:application", "--port", str(port), "--timeout-graceful-shutdown",
+        "3", "--no-access-log",
+    )  # fmt: skip
+    web.line("Uvicorn running on")
+    return f"http://127.0.0.1:{port}"
+
+
+def _listeners() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+        )
+        return int(cursor.fetchone()[0])
