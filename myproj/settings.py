@@ -201,6 +201,9 @@ LOGGING: dict[str, Any] = {
         # Django's own handlers would print everything twice.
         "django": {"handlers": [], "level": env.LOG_LEVEL, "propagate": True},
         "django.server": {"handlers": [], "level": env.LOG_LEVEL, "propagate": True},
+        # The web server sets up handlers of its own before it loads us: one form for all lines.
+        "uvicorn": {"handlers": [], "level": env.LOG_LEVEL, "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": False},
         # The library's lines about starting and stopping; those about jobs are ours to write.
         "procrastinate": {"level": "DEBUG" if env.LOG_LEVEL == "DEBUG" else "WARNING"},
         # Our problem answers say and log what happened; Django would log each 4xx once more.

@@ -43,6 +43,8 @@ SETTINGS = {
 THROWAWAY_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 POLL_SECONDS = 0.01
+# So long a server whose launcher was killed may still answer.
+ORPHAN_SECONDS = 0.2
 # Another launcher's cold start takes about a second; a killed one's server ends sooner.
 LOCK_SECONDS = 10.0
 # Recovery after a crash can take this long.
@@ -158,10 +160,12 @@ class PostgresServer:
     def _lock(self, stack: ExitStack) -> int:
         """Claim the home and hold its lock for the time of `stack`."""
         self.home.claim()
-        deadline = time.monotonic() + LOCK_SECONDS
+        began = time.monotonic()
         while (descriptor := self.home.try_lock()) is None:
-            self._refuse_if_it_answers()
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > ORPHAN_SECONDS:
+                self._refuse_if_it_answers()
+            if waited > LOCK_SECONDS:
                 raise LockedError(lock=self.home.path / "lock")
             time.sleep(POLL_SECONDS)
         stack.callback(os.close, descriptor)

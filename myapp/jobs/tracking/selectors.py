@@ -50,7 +50,8 @@ def task_result(task: Task) -> dict[str, JSON]:
     if task.status in (TaskStatus.PENDING, TaskStatus.PROCESSING):
         return {"progress": progress}
     if task.status == TaskStatus.DONE:
-        return {**(task.result or {}), "success": True, "progress": progress}
+        # First for readers, last so that no task can overrule it.
+        return {"success": True, **(task.result or {}), "success": True, "progress": progress}  # noqa: F601
     return {"success": False, "progress": progress, "error": {**(task_error(task) or {})}}
 
 
