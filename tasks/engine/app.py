@@ -116,6 +116,6 @@ class JobsApp(DjangoApp):
             job_id=run.job_id,
             attempt=run.attempt,
             correlation_id=run.correlation_id,
-            report=functools.partial(self.progress.report, run.job_id),
+            report=functools.partial(self.progress.report, run.job_id, run.attempt),
             stop_asked=job_context.should_abort,
         )

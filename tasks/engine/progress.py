@@ -27,14 +27,15 @@ class ProgressWriter:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._latest: dict[int, tuple[int, str]] = {}
+        self._latest: dict[int, tuple[int, int, str]] = {}
         self._unwritten: set[int] = set()
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def report(self, job_id: int, percent: int, message: str) -> None:
-        """Note the progress of a job, to be written soon."""
-        self._latest[job_id] = percent, storable_text(message, max_length=MAX_MESSAGE_LENGTH)
+    def report(self, job_id: int, attempt: int, percent: int, message: str) -> None:
+        """Note the progress of a run, to be written soon."""
+        text = storable_text(message, max_length=MAX_MESSAGE_LENGTH)
+        self._latest[job_id] = attempt, percent, text
         self._unwritten.add(job_id)
         if self._loop and self._wake:
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -45,7 +46,7 @@ class ProgressWriter:
         Who ends the job writes it too: a write in flight may come too late to count.
         """
         self._unwritten.discard(job_id)
-        percent, _message = self._latest.pop(job_id, (None, ""))
+        _attempt, percent, _message = self._latest.pop(job_id, (0, None, ""))
         return percent
 
     @asynccontextmanager

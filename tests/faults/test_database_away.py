@@ -24,6 +24,7 @@ def server(tmp_path: Path) -> Iterator[PostgresServer]:
     server = PostgresServer.for_checkout(tmp_path)
     yield server
     server.reset()
+    server.home.remove()
 
 
 @pytest.fixture

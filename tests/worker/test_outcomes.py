@@ -1,5 +1,6 @@
 """What becomes of a run: stored on the Task, with an Attempt for each failure."""
 
+import json
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,6 +15,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from myapp.jobs.bridge import Deferred, owned_by
 from myapp.jobs.observability.correlation import correlated
 from myapp.jobs.tracking.models import Attempt, Task
+from tasks.engine.progress import _PROGRESS_SQL as PROGRESS_SQL
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -124,6 +126,21 @@ def test_a_task_that_waits_for_its_next_attempt_is_pending(
             cursor.execute("DROP FUNCTION far CASCADE")
 
 
+def test_a_report_of_a_run_that_has_ended_changes_nothing(
+    run_jobs: RunJobs, task_of: TaskOf
+) -> None:
+    """What a slow connection delivers after the retry was written."""
+    deferred = job_samples.fail.defer(kind="once")
+    run_jobs()
+    assert (task_of(deferred).attempts, task_of(deferred).progress) == (1, 0)
+
+    for attempt, shown in [(1, 0), (2, 70)]:
+        late = json.dumps([[deferred.job_id, attempt, 70, "late"]])
+        with connection.cursor() as cursor:
+            cursor.execute(PROGRESS_SQL, {"reports": late})
+        assert task_of(deferred).progress == shown
+
+
 def test_a_second_run_that_succeeds_ends_done_and_keeps_the_failed_attempt(
     run_jobs: RunJobs, task_of: TaskOf
 ) -> None:
@@ -196,9 +213,7 @@ def test_async_tasks_run_and_use_the_async_orm(
     assert task_of(counted).result == {"users": 1}
 
 
-def test_a_job_without_a_task_runs_like_any_other(
-    run_jobs: RunJobs, samples: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_job_without_a_task_runs_like_any_other(run_jobs: RunJobs, samples: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name)"

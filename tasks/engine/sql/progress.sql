@@ -1,14 +1,17 @@
--- progress: the latest reports of running jobs, as [[job_id, percent, message], ...], in one go.
--- Rows are locked in the order of job ids, as everywhere; an ended Task is left alone.
+-- progress: the latest reports of running jobs, as [[job_id, attempt, percent, message], ...].
+-- The attempt is the fence: a report of a run that has ended, which its retry or its end overtook,
+-- finds that many attempts on the Task already and changes nothing. The check is on the row that is
+-- locked, so it is made again after a wait. Rows are locked in the order of job ids.
 UPDATE tracking_task AS task
 SET progress = report.percent, progress_message = report.message, updated_at = clock_timestamp()
 FROM (
-    SELECT locked.id, (item ->> 1)::smallint AS percent, item ->> 2 AS message
+    SELECT locked.id, (item ->> 2)::smallint AS percent, item ->> 3 AS message
     FROM jsonb_array_elements(%(reports)s::jsonb) AS item
     JOIN LATERAL (
         SELECT id FROM tracking_task
-        WHERE job_id = (item ->> 0)::bigint AND end_status IS NULL
-        ORDER BY job_id
+        WHERE job_id = (item ->> 0)::bigint
+          AND attempts < (item ->> 1)::integer
+          AND end_status IS NULL
         FOR NO KEY UPDATE
     ) AS locked ON true
 ) AS report

@@ -1,7 +1,8 @@
 -- retry: the job back to waiting, its Task with it, and the Attempt of the failure.
 WITH waiting AS (
     UPDATE tracking_task
-    SET progress = 0, progress_message = '', updated_at = clock_timestamp()
+    SET attempts = %(number)s::integer, progress = 0, progress_message = '',
+        updated_at = clock_timestamp()
     WHERE job_id = %(job_id)s AND end_status IS NULL
     RETURNING id
 ), attempt AS (
