@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from programs import eventually
 
 from myapp.dev import cluster, home, postgres
 
@@ -58,7 +59,13 @@ def place_of_tests() -> Iterator[Path]:
         patch.setattr(cluster, "INITDB_OPTIONS", (*cluster.INITDB_OPTIONS, "--no-sync"))
         patch.setitem(postgres.SETTINGS, "fsync", "off")
         yield path
-    shutil.rmtree(path)
+    eventually(lambda: _removed(path))
+
+
+def _removed(path: Path) -> bool:
+    """Remove `path`, in which a server that is about to end may still remove files itself."""
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
 
 
 def new_checkout(place: Path) -> Path:
