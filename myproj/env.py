@@ -5,11 +5,11 @@ of them are reported at once.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvValidationError
 from environs import validate as valid
 
@@ -138,6 +138,5 @@ _problems = _bad_values()
 if not _problems and IN_PRODUCTION:
     _problems = _unsafe_in_production()
 if _problems:
-    raise ImproperlyConfigured(
-        "\n  ".join(["The environment (or .env) is not usable:", *_problems])
-    )
+    # Not an exception: web server, worker and commands would each bury it in something else.
+    sys.exit("\n  ".join(["The environment (or .env) is not usable:", *_problems]))

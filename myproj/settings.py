@@ -206,6 +206,8 @@ LOGGING: dict[str, Any] = {
         "uvicorn.access": {"handlers": [], "propagate": False},
         # The library's lines about starting and stopping; those about jobs are ours to write.
         "procrastinate": {"level": "DEBUG" if env.LOG_LEVEL == "DEBUG" else "WARNING"},
+        # Scanners try any Host; the 400 they get says it all.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         # Our problem answers say and log what happened; Django would log each 4xx once more.
         "django.request": {"level": "CRITICAL"},
     },

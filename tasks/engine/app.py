@@ -99,8 +99,10 @@ class JobsApp(DjangoApp):
         """
         if mismatches := self.mismatches():
             raise MenuMismatchError(sentences=" ".join(mismatches))
-        await check_connection_budget(self, threads=settings.JOBS_WORKER_THREADS)
-        executor = ThreadPoolExecutor(settings.JOBS_WORKER_THREADS, thread_name_prefix="task")
+        threads = settings.JOBS_WORKER_THREADS
+        needed = await check_connection_budget(self, threads=threads)
+        logger.info("worker starts: %d threads, up to %d connections", threads, needed)
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="task")
         asyncio.get_running_loop().set_default_executor(executor)
         async with self.progress.writing():
             await super().run_worker_async(**options)

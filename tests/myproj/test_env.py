@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from programs import PROJECT
 
 SAFE = {
     "ENVIRONMENT": "production",
@@ -14,14 +15,15 @@ SAFE = {
 }
 
 
-def _start(**environment: str) -> subprocess.CompletedProcess[str]:
+def _start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("PG") and name != "DATABASE_URL"
     }
-    return subprocess.run(
-        [sys.executable, "-c", "import django; django.setup()"],
+    return subprocess.run(  # noqa: S603
+        [sys.executable, *(command or ("-c", "import django; django.setup()"))],
+        cwd=PROJECT,
         env={**clean, "DJANGO_SETTINGS_MODULE": "myproj.settings", **environment},
         capture_output=True,
         text=True,
@@ -68,3 +70,19 @@ def test_libpqs_own_variables_name_a_server_as_well() -> None:
     without_url = {name: value for name, value in SAFE.items() if name != "DATABASE_URL"}
 
     assert _start(**without_url, PGHOST="db.example.org").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["manage.py", "check"],
+        ["-m", "uvicorn", "myproj.asgi:application"],
+        ["-m", "procrastinate", "--app=tasks.app", "worker"],
+    ],
+)
+def test_every_entry_point_says_what_is_wrong_and_nothing_else(command: list[str]) -> None:
+    ended = _start(*command, ENVIRONMENT="staging")
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("The environment (or .env) is not usable:\n  ENVIRONMENT: ")
+    assert "Traceback" not in ended.stderr
