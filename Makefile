@@ -15,6 +15,8 @@ FIND_PYTHON := for candidate in $(INTERPRETER) python$$(cat .python-version) pyt
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+install: $(INSTALLED) ## Install into .venv what the lock says
+
 run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=8000)
 	@$(PYTHON) manage.py dev
 
@@ -63,4 +65,4 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@
 
-.PHONY: help run test e2e lint format lock clean
+.PHONY: help install run test e2e lint format lock clean

@@ -75,12 +75,13 @@ DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
 
 # --- Jobs ------------------------------------------------------------------------------------
 
-# Jobs one worker process runs at a time, all kinds together.
+# Async task functions one worker process runs at a time.
 JOBS_WORKER_CONCURRENCY: int = _env.int(
     "JOBS_WORKER_CONCURRENCY", 20, validate=valid.Range(1, 1000)
 )
 
-# Of these, how many plain (not async) task functions at a time; each thread holds a connection.
+# Plain (not async) task functions one worker process runs at a time, each in a thread that holds
+# a connection.
 JOBS_WORKER_THREADS: int = _env.int("JOBS_WORKER_THREADS", 10, validate=valid.Range(1, 1000))
 
 # Seconds between looks at the queue when no notification comes: NOTIFY is only the speed-up.

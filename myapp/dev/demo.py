@@ -6,15 +6,14 @@ in the product waits for anybody's eyes.
 """
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, transaction
 
+from myapp.dev import example
 from myapp.dev.client import ApiClient
 from myapp.dev.console import Console
 from myapp.dev.errors import DemoFailedError, DemoUnfinishedError
@@ -32,7 +31,7 @@ FINAL = frozenset({SUCCESSFUL, "FAILED", "CANCELLED"})
 
 
 class Demo:
-    """One job that creates a user, from its POST to its result.
+    """One job, from its POST to its result.
 
     `check` is called between two looks at the job; it may raise when a process died meanwhile.
     """
@@ -55,7 +54,7 @@ class Demo:
             DemoFailedError: it ended otherwise than DONE.
             DemoUnfinishedError: it did not end within 20 s.
         """
-        with new_users_held_up():
+        with writes_held_up():
             self._send()
             start_worker()
             self._follow(until=self._was_seen_running)
@@ -64,9 +63,9 @@ class Demo:
         return self._task
 
     def _send(self) -> None:
-        user = _new_user()
-        self._console.line(f"POST /api/users/ {json.dumps(user)}")
-        accepted = self._api.post("/api/users/", user)
+        body = example.new_body("Ada", "Lovelace")
+        self._console.line(f"POST {example.PATH} {json.dumps(body)}")
+        accepted = self._api.post(example.PATH, body)
         self._sent_at = time.monotonic()
         self._console.line(f"202 {accepted['message']}")
         self._look(accepted["status_endpoint"])
@@ -116,27 +115,17 @@ def status_path(task: dict[str, Any]) -> str:
 
 
 @contextmanager
-def new_users_held_up() -> Iterator[None]:
-    """Let nobody insert users while the `with` block runs; reading them goes on."""
+def writes_held_up() -> Iterator[None]:
+    """Let nobody write to the job's table while the `with` block runs; reading goes on."""
     with transaction.atomic():
         # Somebody else at work on the table for long: then the job runs without being held up.
         with suppress(OperationalError), transaction.atomic():
-            _lock_out_inserts(get_user_model()._meta.db_table)  # noqa: SLF001
+            _lock_out_writes(example.held_up_table())
         yield
 
 
-def _lock_out_inserts(table: str) -> None:
+def _lock_out_writes(table: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
         name = connection.ops.quote_name(table)
         cursor.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
-
-
-def _new_user() -> dict[str, str]:
-    username = f"ada-{secrets.token_hex(3)}"
-    return {
-        "username": username,
-        "email": f"{username}@example.com",
-        "first_name": "Ada",
-        "last_name": "Lovelace",
-    }

@@ -1,15 +1,17 @@
 """The last words before a development session goes quiet: where to look and what to paste."""
 
 import json
-import secrets
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
+from myapp.dev import example
+from myapp.dev.demo import status_path
 from myapp.dev.superuser import Superuser
 
 PAGES = (
     ("Home", "/"),
-    ("Users", "/api/users/"),
+    ("Jobs", example.PATH),
     ("Tasks", "/api/tasks/"),
     ("Admin", "/admin/"),
     ("Alive", "/livez"),
@@ -18,9 +20,7 @@ PAGES = (
 NOT_OURS = "(the password you set)"
 
 
-def summary(
-    *, port: int, superuser: Superuser, token: str, status_path: str, user_id: str
-) -> Iterator[str]:
+def summary(*, port: int, superuser: Superuser, token: str, task: dict[str, Any]) -> Iterator[str]:
     """Yield the URLs, the login, the API token, and lines for a shell that use it."""
     base = f"http://localhost:{port}"
     yield ""
@@ -30,18 +30,14 @@ def summary(
     yield f"Token  {token}"
     yield ""
     curl = f"curl -s -H 'Authorization: Token {token}'"
-    yield "# Create a user"
-    yield f"{curl} -H 'Content-Type: application/json' -d {_new_user()} {base}/api/users/"
+    body = shlex.quote(json.dumps(example.new_body("Grace", "Hopper")))
+    yield "# Send another job"
+    yield f"{curl} -H 'Content-Type: application/json' -d {body} {base}{example.PATH}"
     yield "# The tasks, newest first"
     yield f"{curl} {base}/api/tasks/"
     yield "# The status of the job above"
-    yield f"{curl} {base}{status_path}"
-    yield "# The user it created: again a job, whose result holds the user"
-    yield f"{curl} {base}/api/users/{user_id}/"
+    yield f"{curl} {base}{status_path(task)}"
+    yield "# What it made: again a job, whose result holds it"
+    yield f"{curl} {base}{example.made_path(task)}"
     yield ""
     yield "Ctrl-C stops everything."
-
-
-def _new_user() -> str:
-    username = f"grace-{secrets.token_hex(3)}"
-    return shlex.quote(json.dumps({"username": username, "email": f"{username}@example.com"}))

@@ -15,7 +15,7 @@ from django.db import connection
 from myapp.dev import demo
 from myapp.dev.client import ApiClient
 from myapp.dev.console import Console
-from myapp.dev.demo import Demo, new_users_held_up
+from myapp.dev.demo import Demo, writes_held_up
 from myapp.dev.errors import (
     ApiRefusedError,
     DemoFailedError,
@@ -203,7 +203,7 @@ def test_readiness_is_waited_for_a_while_only(
 def test_new_users_wait_while_old_ones_are_read() -> None:
     user = get_user_model().objects.create_user("ada", "ada@example.com")
     table = user._meta.db_table
-    with psycopg.connect(**connection.get_connection_params()) as other, new_users_held_up():
+    with psycopg.connect(**connection.get_connection_params()) as other, writes_held_up():
         other.execute("SET lock_timeout = '50ms'")
         assert other.execute(f"TABLE {table}").fetchone()
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -217,5 +217,5 @@ def test_a_busy_table_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     with psycopg.connect(**connection.get_connection_params()) as other:
         other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
 
-        with new_users_held_up():
+        with writes_held_up():
             assert get_user_model().objects.count() == 0

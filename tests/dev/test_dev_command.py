@@ -15,15 +15,30 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.db import connection
+from django.urls import Resolver404, resolve
 from programs import Program
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 
+from myapp.dev import example
 from myapp.dev.home import checkout_home
 from myproj import env
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+
+def _has_example() -> bool:
+    try:
+        resolve(example.PATH)
+    except Resolver404:
+        return False
+    return True
+
+
+SHOWS_THE_EXAMPLE = pytest.mark.skipif(
+    not _has_example(), reason=f"{example.PATH} is gone: name a job in myapp/dev/example.py"
+)
 LAST_LINE = "Ctrl-C stops everything."
 
 
@@ -76,6 +91,7 @@ def scratch_url(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> It
 
 
 @pytest.mark.worker
+@SHOWS_THE_EXAMPLE
 def test_one_command_shows_a_job_and_how_to_go_on(
     dev: Dev, scratch_url: str, is_gone: IsGone
 ) -> None:
@@ -108,6 +124,7 @@ def test_one_command_shows_a_job_and_how_to_go_on(
 
 
 @pytest.mark.worker
+@SHOWS_THE_EXAMPLE
 def test_kill_9_leaves_nothing_of_it_not_even_postgres(
     dev: Dev, is_gone: IsGone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.urls import reverse
 from playwright.sync_api import Browser, Page, ViewportSize
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
@@ -100,11 +101,12 @@ def test_signing_in_and_out(
 def test_the_admin_works_under_the_same_policy(
     open_page: Callable[..., Page], complaints: list[str], admin: Any, screenshot: Any
 ) -> None:
-    page = open_page("/login/?next=/admin/users/user/")
+    users = reverse(f"admin:{admin._meta.app_label}_{admin._meta.model_name}_changelist")
+    page = open_page(f"/login/?next={users}")
     page.get_by_label("Username").fill("root")
     page.get_by_label("Password").fill("pw-of-root")
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/admin/users/user/")
+    page.wait_for_url(f"**{users}")
 
     page.get_by_role("link", name="root", exact=True).click()
     assert page.get_by_label("Email address").input_value() == "root@example.org"

@@ -4,12 +4,41 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.urls import include, path
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
+from rest_framework.views import APIView
 
+from myapp.jobs.bridge import declare
+from myapp.jobs.rest.door import deferring
+from myapp.jobs.rest.serializers import StrictCharField, StrictEmailField, StrictSerializer
 from myapp.jobs.tracking.models import Task
+from myproj.urls import handler400, handler403, handler404, handler500  # noqa: F401 # of a urlconf
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+
+@declare(queue="guests")
+def invite(username: str, email: str, first_name: str = "") -> None: ...
+
+
+class GuestInput(StrictSerializer):
+    username = StrictCharField(max_length=150, validators=[UnicodeUsernameValidator()])
+    email = StrictEmailField(max_length=254)
+    first_name = StrictCharField(max_length=150, required=False, allow_blank=True)
+
+
+class GuestApi(APIView):
+    post = deferring(
+        invite, message="Invited {username}", permission="tracking.add_task", body=GuestInput
+    )
+
+
+urlpatterns = [
+    path("api/tasks/", include("myapp.jobs.tracking.urls")),
+    path("api/guests/", GuestApi.as_view()),
+]
 
 GOOD = '"username": "ada", "email": "ada@example.org"'
 
@@ -19,7 +48,7 @@ def post(client_of: Callable[[Any], APIClient], admin: Any) -> Callable[..., Any
     client = client_of(admin)
 
     def send(body: str | bytes, content_type: str = "application/json") -> Any:
-        return client.generic("POST", "/api/users/", body, content_type=content_type)  # type: ignore[arg-type] # bytes do too
+        return client.generic("POST", "/api/guests/", body, content_type=content_type)  # type: ignore[arg-type] # bytes do too
 
     return send
 
@@ -114,7 +143,7 @@ def test_a_method_that_is_not_there_is_a_405(
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/nothing/", "/api/users/not-a-uuid/", "/api/tasks/%00/", "/api/tasks/..%2f/status/"],
+    ["/api/nothing/", "/api/tasks/not-a-uuid/", "/api/tasks/%00/", "/api/tasks/..%2f/status/"],
 )
 def test_an_unknown_route_is_a_404(
     client_of: Callable[[Any], APIClient], admin: Any, path: str
@@ -127,7 +156,7 @@ def test_an_unknown_route_is_a_404(
 )
 def test_bad_credentials_are_a_401(header: str) -> None:
     answer = APIClient().post(
-        "/api/users/", {"username": "a"}, format="json", HTTP_AUTHORIZATION=header
+        "/api/guests/", {"username": "a"}, format="json", HTTP_AUTHORIZATION=header
     )
 
     _assert_problem(answer, 401)
@@ -149,14 +178,14 @@ def test_without_the_permission_it_is_a_403(
 ) -> None:
     client = client_of(user)
 
-    _assert_problem(client.post("/api/users/", {"username": "a"}, format="json"), 403)
+    _assert_problem(client.post("/api/guests/", {"username": "a"}, format="json"), 403)
 
 
 def test_a_session_without_csrf_token_is_a_403(admin: Any) -> None:
     client = APIClient(enforce_csrf_checks=True)
     client.force_login(admin)
 
-    answer = client.post("/api/users/", {"username": "a", "email": "a@example.org"}, format="json")
+    answer = client.post("/api/guests/", {"username": "a", "email": "a@example.org"}, format="json")
 
     _assert_problem(answer, 403)
 

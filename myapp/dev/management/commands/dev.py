@@ -14,7 +14,7 @@ from django.db import DatabaseError, connections
 
 from myapp.dev.client import ApiClient
 from myapp.dev.console import Console
-from myapp.dev.demo import Demo, status_path
+from myapp.dev.demo import Demo
 from myapp.dev.errors import DevError, ProductionRefusedError
 from myapp.dev.launcher import Launcher
 from myapp.dev.port import choose_port, require_free_port
@@ -122,12 +122,4 @@ def _demonstrate(console: Console, launcher: Launcher, *, port: int) -> None:
         start_worker=lambda: launcher.start("worker")
     )
     connections.close_all()
-    console.block(
-        summary(
-            port=port,
-            superuser=superuser,
-            token=token,
-            status_path=status_path(task),
-            user_id=task["result"]["user_id"],
-        )
-    )
+    console.block(summary(port=port, superuser=superuser, token=token, task=task))
