@@ -3,14 +3,38 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from myapp import tasks as menu
-from myapp.users.selectors import user_get
+from myapp.jobs.json_values import fitting
+from myapp.users.selectors import UserCursor, user_get, user_list
 from myapp.users.serializers import UserOutput
-from myapp.users.services import user_create
+from myapp.users.services import user_create, user_delete, user_update
 from tasks import app
 from tasks.engine.context import TaskContext
+
+# For the keys around the list of users.
+RESULT_FRAME_BYTES = 1024
+
+
+@app.implements(menu.list_users)
+def list_users(*, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
+    users = user_list(cursor=UserCursor.parse(cursor) if cursor else None, limit=limit)
+    page = fitting(
+        [UserOutput(user).data for user in users[:limit]],
+        max_bytes=settings.JOBS_RESULT_MAX_BYTES - RESULT_FRAME_BYTES,
+    )
+    more = len(users) > len(page)
+    return {
+        "users": page,
+        "next_cursor": str(UserCursor.after(users[len(page) - 1])) if more else None,
+    }
+
+
+@app.implements(menu.get_user)
+def get_user(*, user_id: UUID) -> dict[str, Any]:
+    return {"user": UserOutput(user_get(user_id=user_id)).data}
 
 
 @app.implements(menu.create_user)
@@ -30,6 +54,31 @@ def create_user(
     return {"user_id": str(user.pk), "message": message}
 
 
-@app.implements(menu.get_user)
-def get_user(*, user_id: UUID) -> dict[str, Any]:
-    return {"user": UserOutput(user_get(user_id=user_id)).data}
+@app.implements(menu.update_user)
+def update_user(
+    *,
+    user_id: UUID,
+    username: str | None = None,
+    email: str | None = None,
+    first_name: str | None = None,
+    last_name: str | None = None,
+    is_active: bool | None = None,
+) -> dict[str, Any]:
+    fields = {
+        "username": username,
+        "email": email,
+        "first_name": first_name,
+        "last_name": last_name,
+        "is_active": is_active,
+    }
+    changes = {name: value for name, value in fields.items() if value is not None}
+    user = user_update(user_id=user_id, changes=changes)
+    message = _("Successfully updated user {username}").format(username=user.username)
+    return {"user_id": str(user.pk), "message": message}
+
+
+@app.implements(menu.delete_user)
+def delete_user(*, user_id: UUID) -> dict[str, Any]:
+    user = user_delete(user_id=user_id)
+    message = _("Successfully deleted user {username}").format(username=user.username)
+    return {"user_id": str(user.pk), "message": message}

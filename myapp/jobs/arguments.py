@@ -58,10 +58,6 @@ class Argument:
     def required(self) -> bool:
         return self.default is inspect.Parameter.empty
 
-    @property
-    def default_as_json(self) -> JSON:
-        return _to_json(self.default, self.annotation, "")
-
 
 class Arguments:
     """The declared arguments of one task, in order."""
@@ -107,8 +103,12 @@ class Arguments:
     def names(self) -> frozenset[str]:
         return frozenset(self._by_name)
 
+    @property
+    def required_names(self) -> frozenset[str]:
+        return frozenset(name for name, argument in self._by_name.items() if argument.required)
+
     def dump(self, values: Mapping[str, Any]) -> dict[str, JSON]:
-        """Return `values` as JSON, with declared defaults filled in.
+        """Return `values` as JSON; what was left out stays out, and the function's default holds.
 
         Raises:
             ArgumentsRefusedError: names every argument that is unknown, missing, of another type,
@@ -130,13 +130,11 @@ class Arguments:
         problems = {name: "Unknown argument." for name in values if name not in self._by_name}
         converted: dict[str, Any] = {}
         for name, argument in self._by_name.items():
-            if name not in values and argument.required:
-                problems[name] = "Required."
-                continue
             try:
-                # A default is a Python value; its JSON form suits both directions.
-                value = values[name] if name in values else argument.default_as_json  # noqa: SIM401 # lazy
-                converted[name] = convert(value, argument.annotation, "")
+                if name in values:
+                    converted[name] = convert(values[name], argument.annotation, "")
+                elif argument.required:
+                    problems[name] = "Required."
             except JSONValueRefusedError as error:
                 problems[name] = f"{error.pointer} {error.reason}".strip()
         if problems:

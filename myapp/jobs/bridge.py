@@ -227,8 +227,8 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
         reason = f"its queue name must have 1 to {MAX_QUEUE_NAME_BYTES} bytes."
     elif unknown := spec.sensitive - spec.arguments.names:
         reason = f"sensitive names no argument: {', '.join(sorted(unknown))}."
-    elif spec.lock is not None and not _lock_fits(spec.lock, spec.arguments.names):
-        reason = f"its lock {spec.lock!r} names something that is not an argument."
+    elif spec.lock is not None and not _lock_fits(spec.lock, spec.arguments.required_names):
+        reason = f"its lock {spec.lock!r} names something that is not a required argument."
     if reason:
         raise BadDeclarationError(name=spec.name, reason=reason)
 

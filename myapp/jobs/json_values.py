@@ -7,6 +7,7 @@ JavaScript clients read integers exactly only up to 2^53 (RFC 7493, I-JSON).
 import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from myapp.errors import AppError
 
@@ -55,6 +56,16 @@ def dump_json(value: object, *, max_bytes: int) -> str:
     if size > max_bytes:
         raise JSONTooLargeError(size=size, limit=max_bytes)
     return text
+
+
+def fitting(items: list[Any], *, max_bytes: int) -> list[Any]:
+    """Return as many of the first `items` as take at most `max_bytes` as JSON, one at least."""
+    size = 0
+    for count, item in enumerate(items):
+        size += len(json.dumps(item, ensure_ascii=False).encode()) + 2
+        if size > max_bytes and count:
+            return items[:count]
+    return items
 
 
 def storable_text(text: str, *, max_length: int) -> str:

@@ -24,3 +24,9 @@ class UserNotFoundError(AppError):
 
     code = "user_not_found"
     user_id: UUID
+
+
+class BadCursorError(AppError):
+    """The cursor is not one of this list."""
+
+    code = "bad_cursor"

@@ -15,4 +15,8 @@ class User(AbstractUser):
     is_activation_email_sent = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    class Meta(AbstractUser.Meta):
+        # The order of the list of users, page by page.
+        indexes: ClassVar = [models.Index(fields=["created_at", "id"], name="users_user_list")]
+
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]

@@ -1,12 +1,20 @@
 """Users as JSON, in and out."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 
-from myapp.jobs.rest.serializers import StrictCharField, StrictEmailField, StrictSerializer
+from myapp.jobs.rest.serializers import (
+    StrictBooleanField,
+    StrictCharField,
+    StrictEmailField,
+    StrictSerializer,
+)
+from myapp.users.errors import BadCursorError
 from myapp.users.models import User
+from myapp.users.selectors import MAX_PAGE, UserCursor
 
 
 class UserCreateInput(StrictSerializer):
@@ -16,6 +24,40 @@ class UserCreateInput(StrictSerializer):
     email = StrictEmailField(max_length=254)
     first_name = StrictCharField(max_length=150, required=False, allow_blank=True)
     last_name = StrictCharField(max_length=150, required=False, allow_blank=True)
+
+
+class UserUpdateInput(StrictSerializer):
+    """The body of PUT and PATCH /api/users/{id}/: just the fields to change."""
+
+    username = StrictCharField(
+        max_length=150, validators=[UnicodeUsernameValidator()], required=False
+    )
+    email = StrictEmailField(max_length=254, required=False)
+    first_name = StrictCharField(max_length=150, required=False, allow_blank=True)
+    last_name = StrictCharField(max_length=150, required=False, allow_blank=True)
+    is_active = StrictBooleanField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError(_("Name at least one field to change."))
+        return attrs
+
+
+class UserListInput(StrictSerializer):
+    """The query of GET /api/users/."""
+
+    cursor = serializers.CharField(required=False, max_length=200)
+    limit = serializers.IntegerField(required=False, min_value=1)
+
+    def validate_cursor(self, value: str) -> str:
+        try:
+            UserCursor.parse(value)
+        except BadCursorError as error:
+            raise serializers.ValidationError(str(error)) from None
+        return value
+
+    def validate_limit(self, value: int) -> int:
+        return min(value, MAX_PAGE)
 
 
 class UserOutput(serializers.ModelSerializer[User]):

@@ -1,10 +1,11 @@
 """Writes of users."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from myapp.users.errors import EmailTakenError, UsernameTakenError
+from myapp.users.errors import EmailTakenError, UsernameTakenError, UserNotFoundError
 from myapp.users.models import User
 
 
@@ -28,11 +29,55 @@ def user_create(
     return user
 
 
+def user_update(*, user_id: UUID, changes: Mapping[str, str | bool]) -> User:
+    """Set the fields in `changes`; safe to repeat.
+
+    Raises:
+        UserNotFoundError: the user is gone.
+        UsernameTakenError, EmailTakenError: another user has it.
+    """
+    with transaction.atomic():
+        user = _locked(user_id)
+        for name, value in changes.items():
+            setattr(user, name, value)
+        try:
+            with transaction.atomic():
+                user.save(update_fields=list(changes))
+        except IntegrityError:
+            raise _taken(user) from None
+    return user
+
+
+def user_delete(*, user_id: UUID) -> User:
+    """Delete the user and return what it was.
+
+    Raises:
+        UserNotFoundError: the user is gone already.
+    """
+    with transaction.atomic():
+        user = _locked(user_id)
+        user.delete()
+    user.pk = user_id  # which Django clears
+    return user
+
+
+def _locked(user_id: UUID) -> User:
+    user = User.objects.select_for_update().filter(pk=user_id).first()
+    if user is None:
+        raise UserNotFoundError(user_id=user_id)
+    return user
+
+
 def _user_of_an_earlier_run(user: User) -> User:
     """Return the row that an earlier run with the same id left, or say what was taken."""
     earlier = User.objects.filter(pk=user.pk).first()
-    if earlier is not None:
-        return earlier
-    if User.objects.filter(username=user.username).exists():
-        raise UsernameTakenError(username=user.username)
-    raise EmailTakenError(email=user.email)
+    if earlier is None:
+        raise _taken(user)
+    return earlier
+
+
+def _taken(user: User) -> UsernameTakenError | EmailTakenError:
+    others = User.objects.exclude(pk=user.pk)
+    if others.filter(username=user.username).exists():
+        return UsernameTakenError(username=user.username)
+    return EmailTakenError(email=user.email)

@@ -35,7 +35,7 @@ def test_defer_writes_task_and_job_in_one_statement() -> None:
     job = ProcrastinateJob.objects.get(pk=deferred.job_id)
     assert (task.job_id, task.status, task.task_name) == (job.pk, "PENDING", "invite")
     assert (job.task_name, job.queue_name, job.status) == ("invite", "guests", "todo")
-    assert job.args == task.input_data == {**GUEST, "nick": "", "note": ""}
+    assert job.args == task.input_data == GUEST
     assert (task.operation, task.related_table, task.related_id) == ("CREATE", "guest", None)
 
 
@@ -132,6 +132,7 @@ def test_positional_arguments_are_refused() -> None:
         ({"queue": ""}, "queue name"),
         ({"queue": "q", "sensitive": ("nick",)}, "nick"),
         ({"queue": "q", "lock": "user:{nick}"}, "lock"),
+        ({"queue": "q", "lock": "user:{optional}"}, "lock"),
         ({"queue": "q", "lock": "{"}, "lock"),
     ],
 )
@@ -141,7 +142,7 @@ def test_a_declaration_that_cannot_work_is_refused_at_once(
     with pytest.raises(BadDeclarationError, match=reason):
 
         @declare(**options)
-        def sample(name: str) -> None: ...
+        def sample(name: str, optional: str = "") -> None: ...
 
 
 def test_ids_are_uuid7_and_in_the_order_of_time() -> None:

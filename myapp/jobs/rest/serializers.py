@@ -37,3 +37,12 @@ class StrictCharField(serializers.CharField):
 
 class StrictEmailField(StrictCharField, serializers.EmailField):
     """An e-mail address, as a string."""
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """Takes true and false only: DRF would take "yes" and 1 as well."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
