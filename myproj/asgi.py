@@ -13,6 +13,11 @@ warnings.filterwarnings(
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myproj.settings")
 os.environ.setdefault("PROCESS_ROLE", "web")
 
-from django.core.asgi import get_asgi_application  # noqa: E402 # after the role
+from django.conf import settings  # noqa: E402 # after the role
+from django.core.asgi import get_asgi_application  # noqa: E402
 
-application = get_asgi_application()
+django_application = get_asgi_application()
+
+from myapp.jobs.rest.bodylimit import BodyLimit  # noqa: E402 # after the registry is ready
+
+application = BodyLimit(django_application, max_bytes=settings.JOBS_REQUEST_MAX_BYTES)

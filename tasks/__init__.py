@@ -13,7 +13,7 @@ if not apps.ready:
     django.setup()
 
 from myapp import tasks as menu  # Django comes first
-from myapp.jobs.bridge import specs_in
+from myapp.jobs.discovery import declared_specs, worker_modules
 from tasks.engine.app import JobsApp
 
 # Every module beside this one holds task functions; the engine is a package and holds none.
@@ -21,4 +21,4 @@ _task_modules = [
     f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if not module.ispkg
 ]
 
-app = JobsApp(specs=specs_in(vars(menu)), import_paths=_task_modules)
+app = JobsApp(specs=declared_specs(menu), import_paths=[*_task_modules, *worker_modules()])

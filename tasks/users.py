@@ -3,12 +3,13 @@
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from myapp import tasks as menu
 from myapp.jobs.json_values import fitting
-from myapp.users.selectors import UserCursor, user_get, user_list
+from myapp.users.selectors import UserCursor, user_aget, user_list
 from myapp.users.serializers import UserOutput
 from myapp.users.services import user_create, user_delete, user_update
 from tasks import app
@@ -33,8 +34,9 @@ def list_users(*, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
 
 
 @app.implements(menu.get_user)
-def get_user(*, user_id: UUID) -> dict[str, Any]:
-    return {"user": UserOutput(user_get(user_id=user_id)).data}
+async def get_user(*, user_id: UUID) -> dict[str, Any]:
+    # On the event loop, by the asynchronous ORM: a thread is free for somebody else meanwhile.
+    return {"user": UserOutput(await user_aget(user_id=user_id)).data}
 
 
 @app.implements(menu.create_user)
@@ -78,7 +80,8 @@ def update_user(
 
 
 @app.implements(menu.delete_user)
-def delete_user(*, user_id: UUID) -> dict[str, Any]:
-    user = user_delete(user_id=user_id)
+async def delete_user(*, user_id: UUID) -> dict[str, Any]:
+    # A service that needs a transaction is plain code, which async code calls like this.
+    user = await sync_to_async(user_delete)(user_id=user_id)
     message = _("Successfully deleted user {username}").format(username=user.username)
     return {"user_id": str(user.pk), "message": message}

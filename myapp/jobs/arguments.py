@@ -1,6 +1,7 @@
 """The arguments of a task: their names and types, checked and carried as JSON both ways."""
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
+
+from django.utils.translation import gettext as _
 
 from myapp.errors import AppError
 from myapp.jobs.json_values import JSON, JSONValueRefusedError, check_json
@@ -20,9 +23,11 @@ _AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     UUID: (str, UUID),
     datetime: (datetime.isoformat, datetime.fromisoformat),
     date: (date.isoformat, date.fromisoformat),
-    Decimal: (str, Decimal),
+    Decimal: (str, lambda text: _finite(Decimal(text))),
 }
 _PLAIN: tuple[type, ...] = (str, int, float, bool)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_UNIONS = (typing.Union, types.UnionType)
 
 
 class ArgumentsRefusedError(AppError):
@@ -40,7 +45,8 @@ class ArgumentsRefusedError(AppError):
 
 class UnsupportedTypeError(AppError):
     """Argument {name} of {task_name} has type {annotation}: declare str, int, float, bool, UUID,
-    date, datetime, Decimal, list[...], dict[str, ...], one of these or None, or Any for plain JSON.
+    date, datetime, Decimal, list[...], dict[str, ...], one of these `| None`, or Any for plain
+    JSON.
     """
 
     code = "unsupported_type"
@@ -76,6 +82,11 @@ class Arguments:
             UnsupportedTypeError: an argument has no type, or one that JSON cannot carry.
         """
         parameters = inspect.signature(function, eval_str=True).parameters.values()
+        for parameter in parameters:
+            if parameter.kind not in _BY_NAME:
+                raise UnsupportedTypeError(
+                    name=parameter, task_name=task_name, annotation="no name to pass it by"
+                )
         arguments = [
             Argument(parameter.name, parameter.annotation, parameter.default)
             for parameter in parameters
@@ -107,14 +118,16 @@ class Arguments:
     def required_names(self) -> frozenset[str]:
         return frozenset(name for name, argument in self._by_name.items() if argument.required)
 
-    def dump(self, values: Mapping[str, Any]) -> dict[str, JSON]:
+    def dump(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, JSON]:
         """Return `values` as JSON; what was left out stays out, and the function's default holds.
+
+        `partial` lets required arguments be left out as well.
 
         Raises:
             ArgumentsRefusedError: names every argument that is unknown, missing, of another type,
                 or not storable as JSON.
         """
-        return self._convert(values, _to_json)
+        return self._convert(values, _to_json, partial=partial)
 
     def load(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return stored JSON as the declared Python types.
@@ -125,16 +138,20 @@ class Arguments:
         return self._convert(stored, _from_json)
 
     def _convert(
-        self, values: Mapping[str, Any], convert: Callable[[Any, Any, str], Any]
+        self,
+        values: Mapping[str, Any],
+        convert: Callable[[Any, Any, str], Any],
+        *,
+        partial: bool = False,
     ) -> dict[str, Any]:
-        problems = {name: "Unknown argument." for name in values if name not in self._by_name}
+        problems = {name: _("Unknown argument.") for name in values if name not in self._by_name}
         converted: dict[str, Any] = {}
         for name, argument in self._by_name.items():
             try:
                 if name in values:
                     converted[name] = convert(values[name], argument.annotation, "")
-                elif argument.required:
-                    problems[name] = "Required."
+                elif argument.required and not partial:
+                    problems[name] = _("Required.")
             except JSONValueRefusedError as error:
                 problems[name] = f"{error.pointer} {error.reason}".strip()
         if problems:
@@ -142,12 +159,21 @@ class Arguments:
         return converted
 
 
+def _finite(number: Decimal) -> Decimal:
+    if not number.is_finite():
+        raise ValueError("not a number")
+    return number
+
+
 def _supported(annotation: Any) -> bool:
     origin, parameters = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Any or annotation is None or annotation is types.NoneType:
+    if annotation is Any:
         return True
-    if origin in (typing.Union, types.UnionType, list):
-        return all(_supported(parameter) for parameter in parameters)
+    if origin in _UNIONS:
+        # Of two types the text of one could be read as the other's; None is like neither.
+        return types.NoneType in parameters and len(parameters) == 2 and _supported(parameters[0])
+    if origin is list:
+        return _supported(parameters[0])
     if origin is dict:
         return parameters[0] is str and _supported(parameters[1])
     return annotation in _PLAIN or annotation in _AS_TEXT
@@ -188,8 +214,8 @@ def _walk(
     if annotation is Any:
         check_json(value, pointer=pointer)
         return value
-    if origin in (typing.Union, types.UnionType):
-        return _walk_union(value, parameters, pointer, scalar)
+    if origin in _UNIONS:
+        return None if value is None else _walk(value, parameters[0], pointer, scalar)
     if origin is list and isinstance(value, list | tuple):
         return [_walk(v, parameters[0], f"{pointer}/{i}", scalar) for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -200,25 +226,13 @@ def _walk(
     return scalar(value, annotation, pointer)
 
 
-def _walk_union(
-    value: Any, members: tuple[Any, ...], pointer: str, scalar: Callable[[Any, type, str], Any]
-) -> Any:
-    if value is None and types.NoneType in members:
-        return None
-    refusal: JSONValueRefusedError | None = None
-    for member in members:
-        if member is types.NoneType:
-            continue
-        try:
-            return _walk(value, member, pointer, scalar)
-        except JSONValueRefusedError as error:
-            refusal = refusal or error
-    raise refusal or _wrong_type(types.NoneType, pointer)
-
-
 def _plain(value: Any, kind: type, pointer: str) -> Any:
-    # bool is an int to Python; a whole number is a fine float.
-    if type(value) is not kind and not (kind is float and type(value) is int):
+    if kind is float and type(value) in (int, float):
+        # jsonb writes 1e16 out, so a large float comes back as an int: no loss, and no reason.
+        if not math.isfinite(value):
+            check_json(value, pointer=pointer)
+        return float(value)
+    if type(value) is not kind:  # by type: bool is an int to Python
         raise _wrong_type(kind, pointer)
     check_json(value, pointer=pointer)
     return value
@@ -234,4 +248,6 @@ def _parse(text: str, kind: type, pointer: str) -> Any:
 
 def _wrong_type(kind: Any, pointer: str) -> JSONValueRefusedError:
     name = inspect.formatannotation(kind)
-    return JSONValueRefusedError(pointer=pointer, reason=f"Must be of type {name}.")
+    return JSONValueRefusedError(
+        pointer=pointer, reason=_("Must be of type {name}.").format(name=name)
+    )

@@ -3,49 +3,62 @@
 Web code imports this and nothing of the worker. Importing it loads no model and no Procrastinate.
 """
 
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-from uuid import UUID
+from string import Formatter
+from typing import Any, Literal, Unpack
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connection
 from django.utils.functional import SimpleLazyObject
+from django.utils.module_loading import import_string
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import REDACTED, Arguments, ArgumentsRefusedError
+from myapp.jobs.deferral import (
+    MAX_LOCK_LENGTH,
+    MAX_QUEUE_NAME_BYTES,
+    AlreadyWaitingError,
+    BadDeferOptionError,
+    DeferOptions,
+    Deferred,
+    OptionArguments,
+    owned_by,
+    uuid7,
+    write,
+)
 from myapp.jobs.json_values import JSON, dump_json
 from myapp.jobs.observability.correlation import correlation_id
-from myapp.jobs.retries import BadRetryPolicyError, RetryPolicy
+from myapp.jobs.retries import NO_RETRY, TRANSIENT_ERRORS, BadRetryPolicyError, RetryPolicy
+
+__all__ = [
+    "NO_RETRY",
+    "TRANSIENT_ERRORS",
+    "AlreadyWaitingError",
+    "BadDeclarationError",
+    "BadDeferOptionError",
+    "ConfiguredTask",
+    "Deferred",
+    "RetryPolicy",
+    "TaskSpec",
+    "app",
+    "declare",
+    "owned_by",
+    "specs_in",
+    "uuid7",
+]
 
 type Operation = Literal["CREATE", "READ", "UPDATE", "DELETE"]
 
-# Procrastinate notifies on a channel named after the queue; Postgres allows a channel 63 bytes.
-MAX_QUEUE_NAME_BYTES = 40
 MAX_TASK_NAME_LENGTH = 128
-MAX_LOCK_LENGTH = 255
-
-_DEFER_SQL = (Path(__file__).parent / "tracking" / "sql" / "defer.sql").read_text()
-_owner_id: ContextVar[Any] = ContextVar("owner_id", default=None)
+MAX_RELATED_ID_LENGTH = 128
+DEFAULT_RETRY = RetryPolicy()
 
 
 class BadDeclarationError(AppError):
     """The declaration of task {name} is not usable: {reason}"""
 
     code = "bad_declaration"
-
-
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """What `defer` returns: the ids of the Task and of its job, both real once committed."""
-
-    task_id: UUID
-    job_id: int
 
 
 class TaskSpec[**P]:
@@ -85,20 +98,26 @@ class TaskSpec[**P]:
         """Write the Task and its job in one statement on Django's connection and return their ids.
 
         Both commit or roll back with the caller's transaction; a worker sees neither before.
-        The Task belongs to the user named by `owned_by`, if any.
+        The Task belongs to the user named by `owned_by`, if any. With JOBS_EAGER the task runs
+        at once instead, and its error is raised here.
 
         Raises:
             ArgumentsRefusedError: an argument is unknown, missing, of another type, or not JSON.
             JSONTooLargeError: the arguments take more than JOBS_ARGUMENTS_MAX_BYTES.
         """
-        if args:
-            raise TypeError(f"{self.name}.defer() takes keyword arguments only")
-        arguments = self.arguments.dump(kwargs)
-        row = self._row(arguments)
-        with connection.cursor() as cursor:
-            cursor.execute(_DEFER_SQL, row)
-            (job_id,) = cursor.fetchone()
-        return Deferred(task_id=row["task_id"], job_id=job_id)
+        return self.configure().defer(*args, **kwargs)
+
+    async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Deferred:
+        """Defer from async code, over the connection that the async ORM uses there."""
+        return await sync_to_async(self.defer)(*args, **kwargs)
+
+    def configure(self, **options: Unpack[OptionArguments]) -> "ConfiguredTask[P]":
+        """Return this task with other options (DeferOptions) for the jobs deferred through it.
+
+        Raises:
+            BadDeferOptionError: an option does not fit, or two exclude each other.
+        """
+        return ConfiguredTask(self, DeferOptions(**options))
 
     def redact(self, arguments: dict[str, JSON]) -> dict[str, JSON]:
         """Return `arguments` as they may be shown: sensitive values replaced by `***`."""
@@ -106,30 +125,51 @@ class TaskSpec[**P]:
             name: REDACTED if name in self.sensitive else value for name, value in arguments.items()
         }
 
+
+@dataclass(frozen=True)
+class ConfiguredTask[**P]:
+    """A declared task with options of its own for the jobs deferred through it."""
+
+    spec: TaskSpec[P]
+    options: DeferOptions
+
+    def defer(self, *args: P.args, **kwargs: P.kwargs) -> Deferred:
+        """Defer one job as `TaskSpec.defer` does.
+
+        Raises:
+            AlreadyWaitingError: a job with the queueing lock waits already.
+        """
+        if args:
+            raise TypeError(f"{self.spec.name}.defer() takes keyword arguments only")
+        row = self._row(self.spec.arguments.dump(kwargs))
+        deferred = write(row, return_waiting=self.options.unique is not None)
+        if settings.JOBS_EAGER and deferred.created:
+            # The worker is loaded here only: this is for tests and development.
+            import_string(settings.JOBS_WORKER_APP).run_inline(deferred.job_id)
+        return deferred
+
+    async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Deferred:
+        """Defer from async code, over the connection that the async ORM uses there."""
+        return await sync_to_async(self.defer)(*args, **kwargs)
+
     def _row(self, arguments: dict[str, JSON]) -> dict[str, Any]:
+        spec, options = self.spec, self.options
         max_bytes = settings.JOBS_ARGUMENTS_MAX_BYTES
-        related_id = arguments.get(f"{self.subject}_id") if self.subject else None
         return {
-            "task_id": uuid7(),
-            "task_name": self.name,
-            "queue_name": self.queue,
-            "priority": self.priority,
-            "lock": self._filled_lock(arguments),
+            "task_name": spec.name,
+            "queue_name": options.queue or spec.queue,
+            "priority": spec.priority if options.priority is None else options.priority,
+            "lock": options.lock or _filled_lock(spec, arguments),
+            "queueing_lock": options.unique or options.queueing_lock,
+            "schedule_at": options.schedule_at,
+            "schedule_in": options.delay,
             "arguments": dump_json(arguments, max_bytes=max_bytes),
-            "input_data": dump_json(self.redact(arguments), max_bytes=max_bytes),
-            "related_table": self.subject,
-            "related_id": None if related_id is None else str(related_id),
-            "operation": self.operation,
-            "owner_id": _owner_id.get(),
+            "input_data": dump_json(spec.redact(arguments), max_bytes=max_bytes),
+            "related_table": spec.subject,
+            "related_id": _related_id(spec, arguments),
+            "operation": spec.operation,
             "correlation_id": correlation_id(),
         }
-
-    def _filled_lock(self, arguments: dict[str, JSON]) -> str | None:
-        lock = self.lock and self.lock.format(**arguments)
-        if lock and len(lock) > MAX_LOCK_LENGTH:
-            problem = f"Makes a lock longer than {MAX_LOCK_LENGTH} characters."
-            raise ArgumentsRefusedError(task_name=self.name, problems={"lock": problem})
-        return lock
 
 
 def declare[**P](
@@ -140,7 +180,7 @@ def declare[**P](
     priority: int = 0,
     lock: str | None = None,
     sensitive: tuple[str, ...] = (),
-    retry: RetryPolicy | None = None,
+    retry: RetryPolicy = DEFAULT_RETRY,
 ) -> Callable[[Callable[P, Any]], TaskSpec[P]]:
     """Declare a task by a stub whose name, arguments and docstring are the task's.
 
@@ -148,13 +188,13 @@ def declare[**P](
     which table; the argument `<subject>_id`, or that key of the result, is the Task's `related_id`.
     `priority`: higher runs first. `lock`: jobs with the same one run one at a time, in order; it
     may name arguments, as in "user:{user_id}". `sensitive`: arguments never shown. `retry`:
-    by default transient faults only, five runs.
+    by default five runs, transient faults only; NO_RETRY for one.
 
     Raises:
         BadDeclarationError: a name, a lock or a sensitive field does not fit.
         BadRetryPolicyError: `retry` is not a policy; a bare count would retry at once.
     """
-    if retry is not None and not isinstance(retry, RetryPolicy):
+    if not isinstance(retry, RetryPolicy):
         raise BadRetryPolicyError(reason=f"{retry!r} is not a RetryPolicy.")
 
     def build(function: Callable[P, Any]) -> TaskSpec[P]:
@@ -166,39 +206,16 @@ def declare[**P](
             priority=priority,
             lock=lock,
             sensitive=frozenset(sensitive),
-            retry=retry or RetryPolicy(),
+            retry=retry,
         )
 
     return build
-
-
-@contextmanager
-def owned_by(user_id: object) -> Iterator[None]:
-    """Let Tasks deferred in the block belong to the user with this primary key (None: nobody)."""
-    token = _owner_id.set(user_id)
-    try:
-        yield
-    finally:
-        _owner_id.reset(token)
 
 
 def specs_in(namespace: dict[str, Any]) -> dict[str, TaskSpec[...]]:
     """Return the specs among the values of a module's namespace, by task name."""
     # By type: isinstance would ask a lazy `app` for its class and so build it.
     return {value.name: value for value in namespace.values() if type(value) is TaskSpec}
-
-
-def uuid7() -> UUID:
-    """Return a new UUIDv7: its first 48 bits are the time in milliseconds (RFC 9562 §5.7).
-
-    Python 3.13 and Postgres 15 have none of their own.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    random_bits = int.from_bytes(os.urandom(10))
-    value = (milliseconds << 80) | random_bits
-    value = value & ~(0xF << 76) | (0x7 << 76)  # version 7
-    value = value & ~(0x3 << 62) | (0x2 << 62)  # variant of RFC 9562
-    return UUID(int=value)
 
 
 def _build_app() -> Any:
@@ -227,15 +244,39 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
         reason = f"its queue name must have 1 to {MAX_QUEUE_NAME_BYTES} bytes."
     elif unknown := spec.sensitive - spec.arguments.names:
         reason = f"sensitive names no argument: {', '.join(sorted(unknown))}."
-    elif spec.lock is not None and not _lock_fits(spec.lock, spec.arguments.required_names):
-        reason = f"its lock {spec.lock!r} names something that is not a required argument."
+    elif f"{spec.subject}_id" in spec.sensitive:
+        reason = f"{spec.subject}_id is sensitive, but the subject's id is shown."
+    elif spec.lock is not None and not _lock_fits(spec.lock, _lock_names(spec)):
+        reason = f"its lock {spec.lock!r} needs more than required arguments that may be shown."
     if reason:
         raise BadDeclarationError(name=spec.name, reason=reason)
 
 
+def _lock_names(spec: TaskSpec[...]) -> frozenset[str]:
+    # A lock is a plain column that operators read.
+    return spec.arguments.required_names - spec.sensitive
+
+
 def _lock_fits(template: str, names: frozenset[str]) -> bool:
     try:
-        template.format(**dict.fromkeys(names, ""))
-    except (KeyError, IndexError, ValueError):
+        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+    except ValueError:
         return False
-    return True
+    return fields <= names
+
+
+def _related_id(spec: TaskSpec[...], arguments: dict[str, JSON]) -> str | None:
+    name = f"{spec.subject}_id"
+    value = arguments.get(name) if spec.subject else None
+    if value is not None and len(str(value)) > MAX_RELATED_ID_LENGTH:
+        problem = f"As an id it may have {MAX_RELATED_ID_LENGTH} characters at most."
+        raise ArgumentsRefusedError(task_name=spec.name, problems={name: problem})
+    return None if value is None else str(value)
+
+
+def _filled_lock(spec: TaskSpec[...], arguments: dict[str, JSON]) -> str | None:
+    lock = spec.lock and spec.lock.format(**arguments)
+    if lock and len(lock) > MAX_LOCK_LENGTH:
+        problem = f"Makes a lock longer than {MAX_LOCK_LENGTH} characters."
+        raise ArgumentsRefusedError(task_name=spec.name, problems={"lock": problem})
+    return lock

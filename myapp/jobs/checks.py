@@ -1,6 +1,8 @@
-"""System checks: the menu and the worker's functions agree."""
+"""System checks: the menu and the worker agree, and every setting of ours is spelt right."""
 
-from collections.abc import Iterable
+import difflib
+import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -8,6 +10,34 @@ from django.core.checks import CheckMessage, Error, register
 from django.utils.module_loading import import_string
 
 from myapp.errors import AppError
+
+# Every setting of the platform, and environment variable of the same name where there is one.
+OUR_SETTINGS = frozenset(
+    {
+        "JOBS_ARGUMENTS_MAX_BYTES",
+        "JOBS_EAGER",
+        "JOBS_REQUEST_MAX_BYTES",
+        "JOBS_RESULT_MAX_BYTES",
+        "JOBS_SIGNUP_PER_HOUR",
+        "JOBS_TOKEN_DAYS",
+        "JOBS_WORKER_APP",
+        "JOBS_WORKER_CONCURRENCY",
+        "JOBS_WORKER_POLL_SECONDS",
+        "JOBS_WORKER_THREADS",
+    }
+)
+# Procrastinate's settings in Django, and the variables of its command line.
+LIBRARY_SETTINGS = frozenset(
+    {
+        "PROCRASTINATE_AUTODISCOVER_MODULE_NAME",
+        "PROCRASTINATE_DATABASE_ALIAS",
+        "PROCRASTINATE_IMPORT_PATHS",
+        "PROCRASTINATE_ON_APP_READY",
+        "PROCRASTINATE_PERIODIC_DEFAULTS",
+        "PROCRASTINATE_READONLY_MODELS",
+        "PROCRASTINATE_WORKER_DEFAULTS",
+    }
+)
 
 
 @register("jobs")
@@ -24,3 +54,26 @@ def check_menu(**_options: Any) -> Iterable[CheckMessage]:
         Error(sentence, hint="Compare myapp/tasks.py with the modules in tasks/.", id="jobs.E001")
         for sentence in sentences
     ]
+
+
+@register("jobs")
+def check_names(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error for each unknown JOBS_ or PROCRASTINATE_ setting, with what it may mean."""
+    return [
+        Error(f"There is no setting {name}.", hint=_hint(name), id="jobs.E002")
+        for name in sorted(set(_unknown_names()))
+    ]
+
+
+def _unknown_names() -> Iterator[str]:
+    known = OUR_SETTINGS | LIBRARY_SETTINGS
+    for name in dir(settings):
+        if name.startswith(("JOBS_", "PROCRASTINATE_")) and name not in known:
+            yield name
+    # The library's command line reads variables of its own, so only ours are looked at there.
+    yield from (name for name in os.environ if name.startswith("JOBS_") and name not in known)
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, OUR_SETTINGS | LIBRARY_SETTINGS, n=1)
+    return f"Did you mean {near[0]}?" if near else "The README lists all of them."

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from myapp.errors import AppError
 
 MAX_DEPTH = 20
@@ -44,13 +46,11 @@ def check_json(value: object, *, pointer: str = "") -> None:
 
 
 def dump_json(value: object, *, max_bytes: int) -> str:
-    """Return `value` as compact JSON text of at most `max_bytes` bytes in UTF-8.
+    """Return `value`, which was checked, as compact JSON text of at most `max_bytes` in UTF-8.
 
     Raises:
-        JSONValueRefusedError: it cannot be stored.
         JSONTooLargeError: it is longer.
     """
-    check_json(value)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     size = len(text.encode())
     if size > max_bytes:
@@ -84,7 +84,7 @@ def escape_pointer(token: str) -> str:
 
 def _refusals(value: object, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict | list | tuple) and depth == MAX_DEPTH:
-        yield pointer, f"Nested deeper than {MAX_DEPTH} levels."
+        yield pointer, _("Nested deeper than {levels} levels.").format(levels=MAX_DEPTH)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _key_refusals(key, pointer)
@@ -98,9 +98,9 @@ def _refusals(value: object, pointer: str, depth: int) -> Iterator[tuple[str, st
 
 def _key_refusals(key: object, pointer: str) -> Iterator[tuple[str, str]]:
     if not isinstance(key, str):
-        yield pointer, f"Keys must be strings, not {type(key).__name__}."
+        yield pointer, _("Keys must be strings, not {kind}.").format(kind=type(key).__name__)
     elif reason := _text_refusal(key):
-        yield pointer, f"A key is not valid: {reason}"
+        yield pointer, _("A key is not valid: {reason}").format(reason=reason)
 
 
 def _scalar_refusal(value: object) -> str | None:
@@ -108,20 +108,23 @@ def _scalar_refusal(value: object) -> str | None:
         case None | bool():
             return None
         case int():
-            return None if abs(value) <= MAX_INTEGER else "Integers must lie within 2^53."
+            return None if abs(value) <= MAX_INTEGER else _("Integers must lie within 2^53.")
+        case float() if not math.isfinite(value):
+            return _("NaN and Infinity are not JSON numbers.")
         case float():
-            return None if math.isfinite(value) else "NaN and Infinity are not JSON numbers."
+            # Postgres writes 1e16 out, and whoever reads it back reads an integer.
+            return None if abs(value) <= MAX_INTEGER else _("Numbers must lie within 2^53.")
         case str():
             return _text_refusal(value)
-        case _:
-            return f"A {type(value).__name__} is not a JSON value."
+        case other:
+            return _("A {kind} is not a JSON value.").format(kind=type(other).__name__)
 
 
 def _text_refusal(text: str) -> str | None:
     if "\x00" in text:
-        return "The NUL character cannot be stored."
+        return _("The NUL character cannot be stored.")
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "Half of a surrogate pair is not a character."
+        return _("Half of a surrogate pair is not a character.")
     return None

@@ -17,7 +17,7 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
 
 
 class BadRetryPolicyError(AppError):
-    """The retry policy is not usable: {reason} Use RetryPolicy(max_attempts=5) or retry=None."""
+    """The retry policy is not usable: {reason} Use RetryPolicy(max_attempts=5) or NO_RETRY."""
 
     code = "bad_retry_policy"
 

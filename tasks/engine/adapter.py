@@ -10,7 +10,7 @@ from procrastinate import JobContext
 
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.bridge import TaskSpec
-from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, dump_json
+from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, check_json, dump_json
 from tasks.engine.context import TaskContext
 from tasks.engine.errors import ArgumentsDoNotFitError, ResultNotJSONError, ResultTooLargeError
 
@@ -33,7 +33,7 @@ def adapted(
     def call(job_context: JobContext, stored: dict[str, Any]) -> Any:
         arguments = _loaded(spec, stored)
         if takes_context:
-            return function(context_of(job_context), **arguments)
+            return function(context=context_of(job_context), **arguments)
         return function(**arguments)
 
     @functools.wraps(function)
@@ -58,6 +58,7 @@ def _checked(result: Any) -> Any:
     if result is not None and not isinstance(result, dict):
         raise ResultNotJSONError(reason=f"it must be a dict or None, not {type(result).__name__}.")
     try:
+        check_json(result)
         dump_json(result, max_bytes=settings.JOBS_RESULT_MAX_BYTES)
     except JSONValueRefusedError as error:
         raise ResultNotJSONError(reason=f"{error.pointer} {error.reason}".strip()) from None

@@ -48,3 +48,16 @@ class ProgressOutOfRangeError(AppError):
     """Progress must lie within 0 and 100 percent, not at {percent}."""
 
     code = "progress_out_of_range"
+
+
+class OutcomeNotStorableError(AppError):
+    """What the task came to cannot be stored. The worker's log says why."""
+
+    code = EndCode.OUTCOME_NOT_STORABLE
+
+
+class WorkerStoppedError(AppError):
+    """The worker stopped without being asked to: {reason}"""
+
+    code = "worker_stopped"
+    reason: str

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from procrastinate import App
-from procrastinate.exceptions import ConnectorException
 
 from myapp.jobs.json_values import storable_text
+from tasks.engine.run import Run
 
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_LENGTH = 200
-_PROGRESS_SQL = (Path(__file__).parent / "sql" / "progress.sql").read_text()
+PROGRESS_SQL = (Path(__file__).parent / "sql" / "progress.sql").read_text()
 
 
 class ProgressWriter:
-    """Takes reports from any thread and writes the latest of each job.
+    """Takes reports from any thread and writes the latest of each run.
 
     Nobody waits for a write, so a report costs a task next to nothing; a slow database makes
     reports coarser, not tasks slower.
@@ -27,27 +27,20 @@ class ProgressWriter:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._latest: dict[int, tuple[int, int, str]] = {}
-        self._unwritten: set[int] = set()
+        self._unwritten: dict[int, Run] = {}
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def report(self, job_id: int, attempt: int, percent: int, message: str) -> None:
+    def report(self, run: Run, percent: int, message: str) -> None:
         """Note the progress of a run, to be written soon."""
-        text = storable_text(message, max_length=MAX_MESSAGE_LENGTH)
-        self._latest[job_id] = attempt, percent, text
-        self._unwritten.add(job_id)
+        note(run, percent, message)
+        self._unwritten[run.job_id] = run
         if self._loop and self._wake:
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def take(self, job_id: int) -> int | None:
-        """Return the last percentage of a job that leaves, None if it never reported, and forget.
-
-        Who ends the job writes it too: a write in flight may come too late to count.
-        """
-        self._unwritten.discard(job_id)
-        _attempt, percent, _message = self._latest.pop(job_id, (0, None, ""))
-        return percent
+    def forget(self, run: Run) -> None:
+        """Leave the last report to whoever ends the run: a write under way may come too late."""
+        self._unwritten.pop(run.job_id, None)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
@@ -67,15 +60,27 @@ class ProgressWriter:
             wake.clear()
             try:
                 await self._write()
-            except ConnectorException as error:
+            except Exception:
                 # Progress is news, not truth: the next report or the outcome brings it.
-                logger.warning("progress was not written: %s", error)
+                logger.exception("progress was not written")
 
     async def _write(self) -> None:
         # Tasks in threads may report meanwhile; what they add is written the next time.
-        job_ids = [self._unwritten.pop() for _ in range(len(self._unwritten))]
-        reports = [(job_id, *self._latest[job_id]) for job_id in sorted(job_ids)]
-        if reports:
-            await self._app.connector.execute_query_async(
-                _PROGRESS_SQL, reports=json.dumps(reports)
-            )
+        runs = [self._unwritten.popitem()[1] for _ in range(len(self._unwritten))]
+        if runs:
+            await self._app.connector.execute_query_async(PROGRESS_SQL, **progress_row(runs))
+
+
+def note(run: Run, percent: int, message: str) -> None:
+    """Keep a report on the run."""
+    run.progress_message = storable_text(message, max_length=MAX_MESSAGE_LENGTH)
+    run.percent = percent
+
+
+def progress_row(runs: list[Run]) -> dict[str, str]:
+    """Return the parameters of PROGRESS_SQL for the last reports of `runs`."""
+    reports = [
+        [run.job_id, run.attempt, run.percent, run.progress_message]
+        for run in sorted(runs, key=lambda run: run.job_id)
+    ]
+    return {"reports": json.dumps(reports)}

@@ -1,4 +1,10 @@
-"""One run of a job: its start, and what its function came to."""
+"""One run of a job: its start, and what its function came to.
+
+The order: Procrastinate claims a job and calls `Runs.track` (its worker middleware), which begins a
+Run and reads what the Task says (`start`). The adapter then runs the function; its result or error
+is kept on the Run. Procrastinate decides about a retry and calls OutcomeManager's `finish_job` or
+`retry_job`, which takes the Run by the job's id and writes what it holds.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -6,11 +12,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
 from procrastinate import App, JobContext
+from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
 from myapp.jobs.bridge import owned_by
@@ -18,7 +25,7 @@ from myapp.jobs.observability.correlation import UNKNOWN, correlated
 
 logger = logging.getLogger(__name__)
 
-_START_SQL = (Path(__file__).parent / "sql" / "start.sql").read_text()
+START_SQL = (Path(__file__).parent / "sql" / "start.sql").read_text()
 
 
 @dataclass(slots=True)
@@ -34,9 +41,32 @@ class Run:
     task_id: UUID | None = None
     owner_id: Any = None
     correlation_id: str = UNKNOWN
+    # The last report; None before the first.
+    percent: int | None = None
+    progress_message: str = ""
+    # Where reports go.
+    report: Callable[["Run", int, str], None] = lambda _run, _percent, _message: None
     # What the function came to.
     result: Any = None
     error: BaseException | None = None
+
+    @classmethod
+    def of(cls, job: Job, *, worker_name: str) -> Self:
+        if job.id is None:
+            raise ValueError("A job that was claimed has an id.")
+        return cls(
+            job_id=job.id,
+            task_name=job.task_name,
+            attempt=job.attempts + 1,
+            worker_name=worker_name,
+        )
+
+    def learn(
+        self, started_at: datetime, task_id: UUID | None, owner_id: Any, correlation_id: str | None
+    ) -> None:
+        """Take in what START_SQL found."""
+        self.started_at, self.task_id, self.owner_id = started_at, task_id, owner_id
+        self.correlation_id = correlation_id or UNKNOWN
 
     def surroundings(self) -> ExitStack:
         """Return a context whose log lines carry this run's ids and whose new jobs are its kin."""
@@ -57,8 +87,9 @@ class Run:
 class Runs:
     """The runs of this process, from their start until their outcome is taken to be written."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, report: Callable[[Run, int, str], None]) -> None:
         self._app = app
+        self._report = report
         self._by_job_id: dict[int, Run] = {}
 
     def __getitem__(self, job_id: int) -> Run:
@@ -72,7 +103,7 @@ class Runs:
         self, call_next: Callable[[], Awaitable[Any]], context: JobContext, _worker: Worker
     ) -> Any:
         """Note the start of a run and what its function came to; worker middleware of every job."""
-        run = self._remember(context)
+        run = self.begin(context.job, worker_name=context.worker_name or "worker")
         try:
             await self.start(run)
             with run.surroundings():
@@ -85,19 +116,12 @@ class Runs:
 
     async def start(self, run: Run) -> None:
         """Read what the Task of a job just claimed says of it."""
-        rows = await self._app.connector.execute_query_all_async(_START_SQL, job_id=run.job_id)
-        for row in rows:
-            run.task_id, run.owner_id = row["id"], row["owner_id"]
-            run.correlation_id = row["correlation_id"]
+        row = await self._app.connector.execute_query_one_async(START_SQL, job_id=run.job_id)
+        run.learn(row["started_at"], row["id"], row["owner_id"], row["correlation_id"])
 
-    def _remember(self, context: JobContext) -> Run:
-        job = context.job
-        if job.id is None:
-            raise ValueError("A job that runs has an id.")
-        run = self._by_job_id[job.id] = Run(
-            job_id=job.id,
-            task_name=job.task_name,
-            attempt=job.attempts + 1,
-            worker_name=context.worker_name or "worker",
-        )
+    def begin(self, job: Job, *, worker_name: str) -> Run:
+        """Return a new run of the job just claimed, and remember it."""
+        run = Run.of(job, worker_name=worker_name)
+        run.report = self._report
+        self._by_job_id[run.job_id] = run
         return run

@@ -2,10 +2,13 @@
 
 import asyncio
 import inspect
+import logging
 from typing import Any
 
 from django.conf import settings
 from procrastinate.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 
 class Slots:
@@ -46,7 +49,24 @@ class SlottedWorker(Worker):
 
     def __init__(self, **options: Any) -> None:
         self._slots: Slots | None = None
+        # Why it stopped without being asked to; None if it was asked.
+        self.failure: BaseException | None = None
         super().__init__(**options)
+
+    async def _monitor_side_tasks(self, side_tasks: list[asyncio.Task[Any]]) -> None:
+        """Stop when the heartbeat, the listener or the deferrer of schedules fails, and keep why.
+
+        The base class looks once, when the first of them ends, which without schedules is at once.
+        """
+        running = set(side_tasks)
+        while running:
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                if not task.cancelled() and (error := task.exception()):
+                    logger.error("%s failed, the worker stops: %r", task.get_name(), error)
+                    self.failure = error
+                    self.stop()  # type: ignore[no-untyped-call]
+                    return
 
     # Of a semaphore the base class uses `acquire` and `release`, and Slots has both.
     @property  # type: ignore[override]

@@ -101,7 +101,7 @@ def test_one_command_shows_a_job_and_how_to_go_on(
     assert time.monotonic() - started_at < 20
     session.line(LAST_LINE)
 
-    steps = ["PENDING", "PROCESSING 40 %", "DONE 100 %", "result: {", "/api/tasks/", "Token "]
+    steps = ["PENDING", "PROCESSING 40 %", "DONE 100 %", "result: {", "Tasks  http", "Token "]
     places = [first_line_with(step, session.lines) for step in steps]
     assert places == sorted(places)
     assert first_line_with("DONE", session.lines) == places[2]
@@ -155,6 +155,7 @@ def test_a_taken_port_is_said_first(dev: Dev) -> None:
 def test_production_is_refused(dev: Dev) -> None:
     session = dev(
         ENVIRONMENT="production",
+        PUBLIC_URL="https://jobs.example.org",
         SECRET_KEY="a key of its own, long enough for everybody",
         ALLOWED_HOSTS="jobs.example.com",
         DATABASE_URL="postgresql://localhost/nowhere",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from http_calls import Answer, call
 from programs import Program, eventually
@@ -63,8 +64,13 @@ def test_web_answers_503_soon_and_recovers_by_itself(
         assert str(server.home.path) not in answer.text
     assert get("/livez")[0].status == 200
 
-    with server.running():
+    with server.running() as url:
         eventually(lambda: get("/readyz")[0].status == 200)
+        with psycopg.connect(url) as connection:
+            written = connection.execute(
+                "SELECT (SELECT count(*) FROM tracking_task), (SELECT count(*) FROM django_session)"
+            ).fetchone()
+    assert written == (0, 0)
 
 
 def test_web_starts_without_a_database_and_is_ready_when_it_comes(

@@ -103,6 +103,38 @@ def test_a_type_that_json_cannot_carry_is_refused_at_declaration() -> None:
         Arguments.of(takes_a_set, task_name="takes_a_set")
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: _of(lambda *args: None),
+        lambda: _of(lambda **kwargs: None),
+        lambda: _of(_positional_only),
+        lambda: _of(_ambiguous),
+    ],
+)
+def test_what_cannot_be_passed_by_name_or_told_apart_is_refused(function: Any) -> None:
+    with pytest.raises(UnsupportedTypeError):
+        function()
+
+
+def _of(function: Any) -> Arguments:
+    return Arguments.of(function, task_name="sample")
+
+
+def _positional_only(name: str, /) -> None: ...
+
+
+def _ambiguous(key: UUID | str) -> None: ...
+
+
+@pytest.mark.parametrize("amount", ["NaN", "Infinity", "x"])
+def test_a_decimal_is_a_number(amount: str) -> None:
+    def pay(amount: Decimal) -> None: ...
+
+    with pytest.raises(ArgumentsRefusedError):
+        _of(pay).dump({"amount": amount})
+
+
 def test_an_argument_without_a_type_is_refused_at_declaration() -> None:
     def untyped(thing):  # type: ignore[no-untyped-def]
         ...

@@ -7,7 +7,7 @@ import job_samples
 import pytest
 
 from myapp.jobs.bridge import TaskSpec, declare
-from myapp.jobs.checks import check_menu
+from myapp.jobs.checks import OUR_SETTINGS, check_menu, check_names
 from tasks.engine.app import JobsApp
 from tasks.engine.errors import ImplementationMismatchError
 
@@ -57,3 +57,41 @@ def test_a_function_with_other_arguments_is_refused(worker_app: Callable[..., Jo
 
         @app.implements(walk)
         def walk_on(*, steps: float) -> None: ...
+
+
+def test_the_settings_of_the_project_are_all_known() -> None:
+    assert list(check_names()) == []
+
+
+def test_every_known_setting_is_one_that_the_project_sets_or_reads() -> None:
+    from myproj import env, settings
+
+    assert {
+        name for name in OUR_SETTINGS if not hasattr(settings, name) and not hasattr(env, name)
+    } == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("JOBS_WORKER_THREAD", "Did you mean JOBS_WORKER_THREADS?"),
+        ("PROCRASTINATE_IMPORT_PATH", "Did you mean PROCRASTINATE_IMPORT_PATHS?"),
+        ("JOBS_ZZZ", "The README lists all of them."),
+    ],
+)
+def test_an_unknown_setting_is_an_error_with_a_suggestion(
+    settings: Any, name: str, hint: str
+) -> None:
+    setattr(settings, name, 1)
+
+    (error,) = check_names()
+    assert (error.id, error.msg, error.hint) == ("jobs.E002", f"There is no setting {name}.", hint)
+
+
+def test_an_unknown_variable_of_the_environment_is_an_error_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOBS_WORKER_THREAD", "3")
+
+    (error,) = check_names()
+    assert "JOBS_WORKER_THREAD" in error.msg

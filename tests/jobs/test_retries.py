@@ -44,7 +44,7 @@ def test_only_the_named_errors_are_retried() -> None:
     assert RetryPolicy().delay_seconds(failed_runs=1, error=ValueError()) is None
 
 
-@pytest.mark.parametrize("count", [3, True, 0])
+@pytest.mark.parametrize("count", [3, True, 0, None])
 def test_a_bare_count_is_refused(count: object) -> None:
     with pytest.raises(BadRetryPolicyError, match="is not a RetryPolicy"):
         declare(queue="q", retry=count)  # type: ignore[arg-type]

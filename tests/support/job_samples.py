@@ -30,6 +30,20 @@ class SampleRefusedError(AppError):
     code = "sample_refused"
 
 
+class SpeechlessError(Exception):
+    """Cannot say what happened."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class OddAppError(AppError):
+    """Never filled in."""
+
+    def __init__(self) -> None:
+        """Leave out what the base does."""
+
+
 @declare(queue="samples", operation="UPDATE", subject="sample", lock="sample:{sample_id}")
 def convert(
     sample_id: UUID,
@@ -60,6 +74,11 @@ def fail(kind: str) -> None:
 @declare(queue="samples", retry=NO_RETRY)
 def give_back(value: Any) -> None:
     """Return the value given, whatever it is."""
+
+
+@declare(queue="samples", subject="sample")
+def make(made: Any) -> None:
+    """Give back the id of a sample that was made."""
 
 
 @declare(queue="samples")
@@ -139,6 +158,10 @@ def _fail(context: TaskContext, *, kind: str) -> None:
         raise OperationalError("the weather")
     if kind == "once" and context.attempt == 1:
         raise ConnectionError("only the first time")
+    if kind == "speechless":
+        raise SpeechlessError
+    if kind == "odd":
+        raise OddAppError
     if kind == "nasty":
         raise ValueError("a NUL \x00 and half a \ud800 and secret-in-message")
     if kind != "once":
@@ -158,6 +181,11 @@ def _give_back(*, value: Any) -> Any:
     return value
 
 
+@app.implements(make)
+def _make(*, made: Any) -> dict[str, Any]:
+    return {"sample_id": made}
+
+
 @app.implements(nap)
 async def _nap(context: TaskContext, *, seconds: float) -> dict[str, Any]:
     context.progress(10)
@@ -173,6 +201,8 @@ async def _count_users() -> dict[str, Any]:
 @app.implements(keep_secret)
 def _keep_secret(*, account: str, password: str) -> dict[str, Any]:
     logger.info("checking an account")
+    if account == "fail":
+        raise ValueError(len(password))
     return {"length": len(password), "account": account}
 
 

@@ -1,6 +1,8 @@
 """What becomes of a run: stored on the Task, with an Attempt for each failure."""
 
+import asyncio
 import json
+import os
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -15,7 +17,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from myapp.jobs.bridge import Deferred, owned_by
 from myapp.jobs.observability.correlation import correlated
 from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.progress import _PROGRESS_SQL as PROGRESS_SQL
+from tasks.engine.progress import PROGRESS_SQL
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -89,6 +91,52 @@ def test_an_unexpected_error_tells_clients_its_kind_only(
     assert "secret-in-message" in attempt.message
     assert "\x00" not in attempt.message
     assert "in _fail" in attempt.traceback
+    assert attempt.worker_name.endswith(f"-{os.getpid()}")
+
+
+@pytest.mark.parametrize("kind", ["speechless", "odd"])
+def test_an_error_that_cannot_speak_is_an_end_all_the_same(
+    run_jobs: RunJobs, task_of: TaskOf, kind: str
+) -> None:
+    deferred = job_samples.fail.defer(kind=kind)
+
+    run_jobs()
+
+    assert task_of(deferred).status == "FAILED"
+    assert Attempt.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "related_id"),
+    [("a1", "a1"), (7, "7"), ("x" * 129, None), ({"a": 1}, None), ([1], None), (None, None)],
+)
+def test_only_an_id_becomes_the_related_id(
+    run_jobs: RunJobs, task_of: TaskOf, made: Any, related_id: str | None
+) -> None:
+    deferred = job_samples.make.defer(made=made)
+
+    run_jobs()
+
+    assert (task_of(deferred).status, task_of(deferred).related_id) == ("DONE", related_id)
+
+
+def test_an_outcome_that_the_database_refuses_is_a_failure_and_not_a_job_that_hangs(
+    run_jobs: RunJobs, task_of: TaskOf
+) -> None:
+    deferred = job_samples.give_back.defer(value={"answer": 42})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE tracking_task ADD CONSTRAINT no_42 CHECK (result ->> 'answer' <> '42')"
+        )
+    try:
+        run_jobs()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE tracking_task DROP CONSTRAINT no_42")
+
+    task = task_of(deferred)
+    assert (task.status, task.error["code"]) == ("FAILED", "outcome_not_storable")
+    assert ProcrastinateJob.objects.get(pk=deferred.job_id).status == "failed"
 
 
 def test_a_transient_error_runs_again_until_the_policy_gives_up(
@@ -258,3 +306,23 @@ def test_a_worker_that_needs_more_connections_than_allowed_does_not_start(
 
     with pytest.raises(TooFewConnectionsError, match="needs 1006 connections"):
         samples.run_worker(wait=False)
+
+
+def test_a_worker_that_stops_unasked_says_so(
+    samples: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.engine.errors import WorkerStoppedError
+
+    async def gone(_worker_id: int) -> None:
+        raise ConnectionError("the database is gone")
+
+    monkeypatch.setattr(samples.job_manager, "update_heartbeat", gone)
+
+    async def work() -> None:
+        async with samples.open_async():
+            await samples.run_worker_async(
+                install_signal_handlers=False, update_heartbeat_interval=0.01
+            )
+
+    with pytest.raises(WorkerStoppedError, match="the database is gone"):
+        asyncio.run(work())

@@ -46,7 +46,7 @@ def test_secrets_stand_in_no_log_line_of_a_failing_or_succeeding_job(
 
     job_samples.keep_secret.defer(account="a", password="hunter2")
     worker.line("job done")
-    job_samples.fail.defer(kind="value-of-an-argument")
+    job_samples.keep_secret.defer(account="fail", password="hunter2")
     worker.line("job failed")
 
     worker.send(15)

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connections
+from django.db.models import Q
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,11 @@ def create_configured_superuser(using: str, **_signal: Any) -> None:
     if user_model._meta.db_table not in connections[using].introspection.table_names():  # noqa: SLF001
         return
     users = user_model._default_manager.db_manager(using)  # noqa: SLF001 # its documented name
-    if users.filter(**{user_model.USERNAME_FIELD: username}).exists():
+    # By either: it may have been renamed since.
+    known = Q(**{user_model.USERNAME_FIELD: username})
+    if settings.DJANGO_SUPERUSER_EMAIL:
+        known |= Q(**{user_model.get_email_field_name(): settings.DJANGO_SUPERUSER_EMAIL})
+    if users.filter(known).exists():
         return
     users.create_superuser(
         username,

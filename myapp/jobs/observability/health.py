@@ -6,18 +6,21 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
 
 
+@require_safe
 @never_cache
 def livez(request: HttpRequest) -> JsonResponse:
     """Answer 200 as long as the process serves requests; touches no database."""
     return JsonResponse({"status": "ok"})
 
 
+@require_safe
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when the database answers and has this code's schema, else 503 and why."""

@@ -1,19 +1,29 @@
-"""Gives every request its correlation id."""
+"""What every request gets: its correlation id, its duration, and one line in the log."""
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.functional import SimpleLazyObject
 
 from myapp.jobs.observability.correlation import accepted_or_new, correlated
 
-HEADER = "X-Correlation-ID"
+logger = logging.getLogger(__name__)
+
+CORRELATION_HEADER = "X-Correlation-ID"
+DURATION_HEADER = "X-Request-Duration"  # seconds, from the first middleware to the last
+
+# Probes come every few seconds and tell nothing.
+UNLOGGED = ("/livez", "/readyz")
 
 
-class CorrelationMiddleware:
-    """Takes X-Correlation-ID or makes one, and returns it; the outermost middleware.
+class RequestMiddleware:
+    """Takes X-Correlation-ID or makes one and returns it; the outermost middleware.
 
     Both kinds of server are served natively, so that ASGI pays no hop to a thread for it.
     """
@@ -30,14 +40,46 @@ class CorrelationMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self._is_async:
             return self._serve_async(request)
-        with correlated(accepted_or_new(request.headers.get(HEADER))) as value:
-            return _marked(self.get_response(request), value)
+        begun = time.perf_counter()
+        with correlated(accepted_or_new(request.headers.get(CORRELATION_HEADER))) as value:
+            return _finished(request, self.get_response(request), value, begun)
 
     async def _serve_async(self, request: HttpRequest) -> HttpResponseBase:
-        with correlated(accepted_or_new(request.headers.get(HEADER))) as value:
-            return _marked(await self.get_response(request), value)
+        begun = time.perf_counter()
+        with correlated(accepted_or_new(request.headers.get(CORRELATION_HEADER))) as value:
+            return _finished(request, await self.get_response(request), value, begun)
 
 
-def _marked(response: HttpResponseBase, value: str) -> HttpResponseBase:
-    response.headers[HEADER] = value
+def _finished(
+    request: HttpRequest, response: HttpResponseBase, correlation_id: str, begun: float
+) -> HttpResponseBase:
+    seconds = time.perf_counter() - begun
+    response.headers[CORRELATION_HEADER] = correlation_id
+    response.headers[DURATION_HEADER] = f"{seconds:.4f}"
+    if request.path not in UNLOGGED:
+        logger.info(
+            "%s %s user=%s status=%d duration=%.4f",
+            request.method,
+            _path(request),
+            _user_id(request),
+            response.status_code,
+            seconds,
+        )
     return response
+
+
+def _path(request: HttpRequest) -> str:
+    """Return the path as it may stand in a log: on one line, and without the key of a link."""
+    path = request.path
+    match = request.resolver_match
+    if match and "token" in match.kwargs:
+        path = path.replace(str(match.kwargs["token"]), "***")
+    return quote(path, safe="/*")
+
+
+def _user_id(request: HttpRequest) -> str:
+    """Return who asked, if a view wanted to know; looking it up here would cost a query."""
+    user = request.__dict__.get("user")
+    if type(user) is SimpleLazyObject:  # of the session; the view may have looked at it
+        user = request.__dict__.get("_cached_user")
+    return str(getattr(user, "pk", None) or "-")

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
 from myapp.jobs.json_values import check_json
+
+MAX_DIGITS = 100
 
 
 class BodyTooLargeError(APIException):
@@ -18,7 +21,8 @@ class BodyTooLargeError(APIException):
     default_code = "body_too_large"
 
     def __init__(self) -> None:
-        super().__init__(f"The body may have {settings.JOBS_REQUEST_MAX_BYTES} bytes at most.")
+        most = settings.JOBS_REQUEST_MAX_BYTES
+        super().__init__(_("The body may have {most} bytes at most.").format(most=most))
 
 
 class StrictJSONParser(BaseParser):
@@ -39,14 +43,17 @@ class StrictJSONParser(BaseParser):
         body = _read(stream)
         try:
             value = json.loads(
-                body.decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant
+                body.decode(),
+                object_pairs_hook=_no_key_twice,
+                parse_constant=_no_constant,
+                parse_int=_short_integer,
             )
         except UnicodeDecodeError:
-            raise ParseError("The body is not UTF-8.") from None
+            raise ParseError(_("The body is not UTF-8.")) from None
         except RecursionError:
-            raise ParseError("The body is nested too deeply.") from None
+            raise ParseError(_("The body is nested too deeply.")) from None
         except ValueError as error:
-            raise ParseError(f"The body is not valid JSON: {error}") from None
+            raise ParseError(_("The body is not valid JSON: {error}").format(error=error)) from None
         check_json(value)
         return value
 
@@ -64,6 +71,13 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return value
+
+
+def _short_integer(digits: str) -> int:
+    # Past 4,300 digits Python refuses, with advice for whoever runs it.
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer has more than {MAX_DIGITS} digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -4,7 +4,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -17,6 +17,7 @@ from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
+from myapp.jobs.rest.parsers import BodyTooLargeError
 from myapp.jobs.tracking.errors import TaskNotFoundError
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def problem(
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "code": code or _CODE_OF_STATUS.get(status, "error"),
+        "code": code or code_of_status(status),
         "detail": detail,
         "request_id": correlation_id(),
     }
@@ -109,11 +110,20 @@ def problem(
     return body
 
 
+def code_of_status(status: int) -> str:
+    """Return the `code` of a problem that has no narrower one."""
+    return _CODE_OF_STATUS.get(status, "error")
+
+
 def _as_api_error(error: Exception) -> Exception:
     if isinstance(error, Http404):
         return exceptions.NotFound()
     if isinstance(error, PermissionDenied):
         return exceptions.PermissionDenied()
+    if isinstance(error, RequestDataTooBig):
+        return BodyTooLargeError()
+    if isinstance(error, SuspiciousOperation):
+        return exceptions.ParseError(_("The request is not valid."))
     return error
 
 
@@ -198,7 +208,7 @@ def _add_retry_after(response: HttpResponse) -> None:
 
 
 def _unavailable() -> str:
-    return _("The database cannot be reached right now. Nothing was changed; try again shortly.")
+    return _("The database cannot be reached right now. Try again shortly.")
 
 
 def _unexpected() -> str:

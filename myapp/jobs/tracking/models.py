@@ -19,6 +19,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """Keep the tasks that `user` may see: their own, or all with the view permission."""
         if user.has_perm("tracking.view_task"):
             return self
+        if user.pk is None:  # anonymous; Tasks of nobody are not theirs
+            return self.none()
         return self.filter(owner=user.pk)
 
     def with_times(self) -> "TaskQuerySet":
@@ -80,8 +82,14 @@ class Task(models.Model):
     related_table = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: no subject
     related_id = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: not known yet
     operation = models.CharField(max_length=16, null=True)  # noqa: DJ001 # null: outside CRUD
+    # No constraint: a job that runs may defer for an owner who was deleted meanwhile, and a user
+    # row that somebody holds locked must not hold up who defers.
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        db_constraint=False,
+        null=True,
+        related_name="+",
     )
     correlation_id = models.CharField(max_length=128)
 

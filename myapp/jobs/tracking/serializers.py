@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from myapp.jobs.tracking import selectors
 from myapp.jobs.tracking.models import Task
+from myapp.jobs.tracking.states import TaskStatus
 
 ROW_FIELDS = (
     "id",
@@ -42,19 +44,70 @@ DETAIL_FIELDS = (
     "finished_at",
     "correlation_id",
 )
+FIELD_HELP = {
+    "id": {"help_text": "A UUIDv7: newer ids sort later."},
+    "task_name": {"help_text": "The name in the menu of tasks."},
+    "related_table": {"help_text": "What it is about, or null."},
+    "related_id": {"help_text": "Which one; of a creation known once it is DONE."},
+    "operation": {"help_text": "CREATE, READ, UPDATE, DELETE, or null outside these."},
+    "created_at": {"help_text": "When it was accepted."},
+    "progress_message": {"help_text": "What the task reported last."},
+    "finished_at": {"help_text": "When it ended."},
+    "correlation_id": {"help_text": "The X-Correlation-ID of the request that deferred it."},
+}
+
+# What the API description says about fields whose values are computed or free-form.
+PERCENT = {"type": "integer", "minimum": 0, "maximum": 100}
+ERROR = {
+    "type": "object",
+    "required": ["code", "message"],
+    "properties": {
+        "code": {"type": "string", "description": "For programs; see the list of codes."},
+        "message": {"type": "string", "description": "For people."},
+    },
+}
+RESULT = {
+    "type": "object",
+    "description": "What the task returned, with `progress`, and `success` once it has ended.",
+    "required": ["progress"],
+    "properties": {"progress": PERCENT, "success": {"type": "boolean"}},
+    "additionalProperties": True,
+    "if": {"required": ["success"], "properties": {"success": {"const": False}}},
+    "then": {"required": ["error"], "properties": {"error": ERROR}},
+}
+ARGUMENTS = {
+    "type": "object",
+    "description": "The arguments, sensitive ones as `***`.",
+    "additionalProperties": True,
+}
+ERROR_OR_NULL = {
+    **ERROR,
+    "type": ["object", "null"],
+    "description": "Why the task FAILED or was CANCELLED; null in other states.",
+}
+
+
+@extend_schema_field(ARGUMENTS)
+class ArgumentsField(serializers.JSONField):
+    """An object of any shape."""
 
 
 class TaskRowOutput(serializers.ModelSerializer[Task]):
     """One row of a list."""
 
-    status = serializers.CharField()
+    status = serializers.ChoiceField(choices=TaskStatus.choices, read_only=True)
     progress = serializers.SerializerMethodField()
-    updated_at = serializers.DateTimeField(source="last_change_at")
+    updated_at = serializers.DateTimeField(
+        source="last_change_at", read_only=True, help_text="Last start, progress, retry or end."
+    )
 
     class Meta:
         model = Task
         fields = ROW_FIELDS
+        read_only_fields = DETAIL_FIELDS
+        extra_kwargs = FIELD_HELP
 
+    @extend_schema_field({**PERCENT, "description": "Percent; 100 when DONE."})
     def get_progress(self, task: Task) -> int:
         return selectors.task_progress(task)
 
@@ -62,11 +115,13 @@ class TaskRowOutput(serializers.ModelSerializer[Task]):
 class TaskStatusOutput(TaskRowOutput):
     """What a client polls."""
 
+    input_data = ArgumentsField(read_only=True)
     result = serializers.SerializerMethodField()
 
     class Meta(TaskRowOutput.Meta):
         fields = STATUS_FIELDS  # type: ignore[assignment] # the stubs fix the parent's length
 
+    @extend_schema_field(RESULT)
     def get_result(self, task: Task) -> dict[str, Any]:
         return selectors.task_result(task)
 
@@ -75,14 +130,22 @@ class TaskDetailOutput(TaskStatusOutput):
     """Everything the owner may know."""
 
     # A string: JavaScript rounds integers past 2^53.
-    job_id = serializers.CharField()
-    queue = serializers.CharField(source="queue_name")
-    attempts = serializers.IntegerField(source="run_count")
+    job_id = serializers.CharField(read_only=True, help_text="The queue's own number.")
+    queue = serializers.CharField(source="queue_name", read_only=True)
+    attempts = serializers.IntegerField(
+        source="run_count", read_only=True, min_value=0, help_text="Runs that have left PROCESSING."
+    )
     error = serializers.SerializerMethodField()
-    started_at = serializers.DateTimeField(source="last_start_at")
+    started_at = serializers.DateTimeField(
+        source="last_start_at",
+        read_only=True,
+        allow_null=True,
+        help_text="Start of the last run.",
+    )
 
     class Meta(TaskStatusOutput.Meta):
         fields = DETAIL_FIELDS  # type: ignore[assignment]
 
+    @extend_schema_field(ERROR_OR_NULL)
     def get_error(self, task: Task) -> dict[str, str] | None:
         return selectors.task_error(task)

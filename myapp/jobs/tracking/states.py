@@ -38,4 +38,5 @@ class EndCode:
     UNEXPECTED_ERROR = "unexpected_error"
     RESULT_NOT_JSON = "result_not_json"
     RESULT_TOO_LARGE = "result_too_large"
+    OUTCOME_NOT_STORABLE = "outcome_not_storable"
     ARGUMENTS_DO_NOT_FIT = "arguments_do_not_fit"

@@ -1,14 +1,16 @@
 -- finish: the job's end, the Task's end and the Attempt of a failure, together or not at all.
 -- Procrastinate's function raises when the job is not running, which undoes the rest.
--- The Task is locked before the job; nothing else takes both in the other order.
+-- Postgres runs the main query first and the CTEs nobody reads after it, so the job is locked
+-- before the Task, and the Task before its Attempt: the order everywhere.
 WITH ended AS (
     UPDATE tracking_task
     SET end_status = %(end_status)s,
         result = %(result)s::jsonb,
         error = %(error)s::jsonb,
         progress = coalesce(%(progress)s::smallint, progress),
+        progress_message = coalesce(%(progress_message)s, progress_message),
         related_id = coalesce(related_id, %(related_id)s::text),
-        attempts = %(number)s::integer,
+        attempts = %(run_number)s::integer,
         started_at = %(started_at)s::timestamptz,
         finished_at = clock_timestamp(),
         updated_at = clock_timestamp()
@@ -19,7 +21,7 @@ WITH ended AS (
         task_id, number, worker_name, error_class, message, traceback, started_at, finished_at
     )
     SELECT
-        id, %(number)s::integer, %(worker_name)s, %(error_class)s::text, %(message)s,
+        id, %(run_number)s::integer, %(worker_name)s, %(error_class)s::text, %(message)s,
         %(traceback)s, %(started_at)s::timestamptz, clock_timestamp()
     FROM ended WHERE %(error_class)s::text IS NOT NULL
 )

@@ -1,7 +1,7 @@
 -- retry: the job back to waiting, its Task with it, and the Attempt of the failure.
 WITH waiting AS (
     UPDATE tracking_task
-    SET attempts = %(number)s::integer, progress = 0, progress_message = '',
+    SET attempts = %(run_number)s::integer, progress = 0, progress_message = '',
         updated_at = clock_timestamp()
     WHERE job_id = %(job_id)s AND end_status IS NULL
     RETURNING id
@@ -10,7 +10,7 @@ WITH waiting AS (
         task_id, number, worker_name, error_class, message, traceback, started_at, finished_at
     )
     SELECT
-        id, %(number)s::integer, %(worker_name)s, %(error_class)s::text, %(message)s,
+        id, %(run_number)s::integer, %(worker_name)s, %(error_class)s::text, %(message)s,
         %(traceback)s, %(started_at)s::timestamptz, clock_timestamp()
     FROM waiting
 )

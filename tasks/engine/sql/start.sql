@@ -1,2 +1,5 @@
--- start: what the Task of a claimed job says; no row for a job that came by another door.
-SELECT id, owner_id, correlation_id FROM tracking_task WHERE job_id = %(job_id)s;
+-- start: the time by this server's clock, and what the Task of a claimed job says; null for a job
+-- that came by another door.
+SELECT clock_timestamp() AS started_at, task.id, task.owner_id, task.correlation_id
+FROM (SELECT 1) AS always
+LEFT JOIN tracking_task AS task ON task.job_id = %(job_id)s;

@@ -37,6 +37,16 @@ def test_it_is_created_once_and_never_changed() -> None:
 
 
 @pytest.mark.usefixtures("_no_test_database")
+def test_one_that_was_renamed_is_not_created_again() -> None:
+    create_configured_superuser(using="default")
+    get_user_model().objects.update(username="chief")
+
+    create_configured_superuser(using="default")
+
+    assert get_user_model().objects.get().username == "chief"
+
+
+@pytest.mark.usefixtures("_no_test_database")
 def test_none_is_created_without_a_name(settings: Any) -> None:
     settings.DJANGO_SUPERUSER_USERNAME = ""
 

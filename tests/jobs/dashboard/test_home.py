@@ -41,6 +41,21 @@ def test_a_worker_that_fell_silent_does_not_count() -> None:
     assert home_summary().workers == 0
 
 
+@pytest.mark.parametrize(("method", "path"), [("post", "/livez"), ("delete", "/")])
+def test_a_page_that_only_shows_refuses_to_do(method: str, path: str) -> None:
+    assert getattr(Client(), method)(path).status_code == 405
+
+
+def test_a_form_without_its_token_is_a_page_of_ours() -> None:
+    browser = Client(enforce_csrf_checks=True)
+
+    page = browser.post("/login/", {}, HTTP_ACCEPT="text/html")
+    problem = browser.post("/login/", {})
+
+    assert (page.status_code, page["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert (problem.status_code, problem["Content-Type"]) == (403, "application/problem+json")
+
+
 @pytest.mark.parametrize("path", ["/", "/login/", "/nowhere"])
 def test_every_page_carries_a_strict_policy(path: str) -> None:
     answer = Client().get(path, HTTP_ACCEPT="text/html")

@@ -35,9 +35,14 @@ class GuestApi(APIView):
     )
 
 
+class PeekApi(APIView):
+    get = deferring(invite, message="Peeked")
+
+
 urlpatterns = [
     path("api/tasks/", include("myapp.jobs.tracking.urls")),
     path("api/guests/", GuestApi.as_view()),
+    path("api/peek/", PeekApi.as_view()),
 ]
 
 GOOD = '"username": "ada", "email": "ada@example.org"'
@@ -188,6 +193,19 @@ def test_a_session_without_csrf_token_is_a_403(admin: Any) -> None:
     answer = client.post("/api/guests/", {"username": "a", "email": "a@example.org"}, format="json")
 
     _assert_problem(answer, 403)
+
+
+def test_too_many_parameters_are_a_400_even_without_credentials() -> None:
+    _assert_problem(APIClient().get("/api/tasks/?" + "a=1&" * 1001), 400)
+
+
+def test_a_head_request_defers_nothing(client_of: Callable[[Any], APIClient], admin: Any) -> None:
+    _assert_bodyless(client_of(admin).head("/api/peek/"), 405)
+
+
+def _assert_bodyless(answer: Any, status: int) -> None:
+    assert answer.status_code == status
+    assert not Task.objects.exists()
 
 
 def test_an_unknown_host_is_a_400(client_of: Callable[[Any], APIClient], admin: Any) -> None:

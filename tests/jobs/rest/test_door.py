@@ -35,9 +35,14 @@ class ConvertApi(APIView):
     get = deferring(job_samples.nap, message="Task created to nap {seconds}", body=None)
 
 
+class MistakeApi(APIView):
+    get = deferring(job_samples.describe_run, message="Task created for {nobody}")
+
+
 urlpatterns = [
     path("api/tasks/", include("myapp.jobs.tracking.urls")),
     path("accounts/<str:account>/secret/", SecretApi.as_view()),
+    path("mistake/", MistakeApi.as_view()),
     path("nap/<int:seconds>/", ConvertApi.as_view()),
 ]
 
@@ -92,6 +97,13 @@ def test_what_the_declaration_refuses_is_a_400(
         answer = client_of(admin).get("/nap/3/")
     assert answer.status_code == 400
     assert {error["pointer"] for error in answer.json()["errors"]} == {"/seconds", "/key"}
+
+
+def test_a_message_that_cannot_be_written_leaves_nothing_deferred(
+    client_of: Callable[[Any], APIClient], admin: Any
+) -> None:
+    assert client_of(admin).get("/mistake/").status_code == 500
+    assert not Task.objects.exists()
 
 
 def test_a_patched_defer_is_hit_by_the_view(

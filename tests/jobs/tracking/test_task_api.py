@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 import job_samples
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from myapp.jobs.bridge import Deferred, owned_by, uuid7
 from myapp.jobs.tracking.models import Task
+from myapp.jobs.tracking.selectors import task_list
 
 pytestmark = pytest.mark.django_db
 
@@ -150,6 +152,12 @@ def test_a_task_of_nobody_is_seen_by_no_ordinary_user(client_of: ClientOf, user:
     deferred = job_samples.nap.defer(seconds=0)
 
     assert client_of(user).get(f"/api/tasks/{deferred.task_id}/").status_code == 404
+
+
+def test_nobody_sees_nothing_not_even_the_tasks_of_nobody() -> None:
+    job_samples.nap.defer(seconds=0)
+
+    assert not task_list(caller=AnonymousUser()).exists()
 
 
 def test_the_view_permission_opens_all_tasks(

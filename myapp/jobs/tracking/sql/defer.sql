@@ -1,21 +1,37 @@
 -- defer: one job and its Task in one statement, so that neither can exist without the other.
--- The job goes through Procrastinate's own function; its triggers write the event and the NOTIFY.
--- now() is the start of the caller's transaction; clock_timestamp() is when this was accepted.
+-- A queueing lock that another waiting job holds is no error, which would abort the caller's
+-- transaction: the statement then gives that job and its Task instead. It gives no row when that
+-- job began to run meanwhile, or was committed after our snapshot; the caller asks again.
+-- Procrastinate's triggers write the event and the NOTIFY. Due times are by this server's clock;
+-- clock_timestamp() is when this was accepted, now() would be when the transaction began.
 WITH job AS (
-    SELECT unnest(procrastinate_defer_jobs_v1(ARRAY[
-        ROW(
-            %(queue_name)s, %(task_name)s, %(priority)s, %(lock)s, NULL,
-            %(arguments)s::jsonb, NULL
-        )::procrastinate_job_to_defer_v1
-    ])) AS id
+    INSERT INTO procrastinate_jobs (
+        queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at
+    )
+    VALUES (
+        %(queue_name)s, %(task_name)s, %(priority)s, %(lock)s, %(queueing_lock)s,
+        %(arguments)s::jsonb,
+        coalesce(%(schedule_at)s::timestamptz, clock_timestamp() + %(schedule_in)s::interval)
+    )
+    ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
+    RETURNING id
+), task AS (
+    INSERT INTO tracking_task (
+        id, job_id, task_name, queue_name, input_data, related_table, related_id, operation,
+        owner_id, correlation_id, progress, attempts, created_at, updated_at
+    )
+    SELECT
+        %(task_id)s, job.id, %(task_name)s, %(queue_name)s, %(input_data)s::jsonb,
+        %(related_table)s, %(related_id)s, %(operation)s, %(owner_id)s, %(correlation_id)s, 0, 0,
+        clock_timestamp(), clock_timestamp()
+    FROM job
+    RETURNING id, job_id
 )
-INSERT INTO tracking_task (
-    id, job_id, task_name, queue_name, input_data, related_table, related_id, operation,
-    owner_id, correlation_id, progress, attempts, created_at, updated_at
-)
-SELECT
-    %(task_id)s, job.id, %(task_name)s, %(queue_name)s, %(input_data)s::jsonb, %(related_table)s,
-    %(related_id)s, %(operation)s, %(owner_id)s, %(correlation_id)s, 0, 0,
-    clock_timestamp(), clock_timestamp()
-FROM job
-RETURNING job_id;
+SELECT id AS task_id, job_id, true AS created FROM task
+UNION ALL
+SELECT task.id, waiting.id, false
+FROM procrastinate_jobs AS waiting
+LEFT JOIN tracking_task AS task ON task.job_id = waiting.id
+WHERE waiting.queueing_lock = %(queueing_lock)s
+  AND waiting.status = 'todo'
+  AND NOT EXISTS (SELECT FROM job);

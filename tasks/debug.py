@@ -1,0 +1,17 @@
+"""A task to see the worker at work."""
+
+from typing import Any
+
+from myapp import tasks as menu
+from tasks import app
+from tasks.engine.context import TaskContext
+
+
+@app.implements(menu.debug_task)
+def debug_task(context: TaskContext) -> dict[str, Any]:
+    return {
+        "task_id": str(context.task_id) if context.task_id else None,
+        "job_id": context.job_id,
+        "attempt": context.attempt,
+        "correlation_id": context.correlation_id,
+    }

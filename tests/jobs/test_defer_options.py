@@ -1,0 +1,152 @@
+"""Options of one deferral: when, where, how urgent, and only once."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import job_samples
+import pytest
+from django.db import connection, transaction
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from myapp.jobs.bridge import AlreadyWaitingError, BadDeferOptionError, Deferred, declare
+from myapp.jobs.tracking.models import Task
+
+pytestmark = pytest.mark.django_db
+
+nap = job_samples.nap
+
+
+def _job(deferred: Deferred) -> ProcrastinateJob:
+    job: ProcrastinateJob = ProcrastinateJob.objects.get(pk=deferred.job_id)
+    return job
+
+
+def test_options_replace_what_is_declared_for_this_job_only() -> None:
+    deferred = nap.configure(queue="other", priority=-3, lock="l", queueing_lock="q").defer(
+        seconds=1
+    )
+
+    job = _job(deferred)
+    assert (job.queue_name, job.priority, job.lock, job.queueing_lock) == ("other", -3, "l", "q")
+    assert Task.objects.get(pk=deferred.task_id).queue_name == "other"
+    assert _job(nap.defer(seconds=1)).queue_name == "samples"
+
+
+def test_schedule_at_is_kept_as_given() -> None:
+    moment = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
+
+    assert _job(nap.configure(schedule_at=moment).defer(seconds=1)).scheduled_at == moment
+
+
+@pytest.mark.parametrize("delay", [timedelta(hours=2), {"hours": 1, "minutes": 60}])
+def test_schedule_in_counts_by_the_clock_of_the_database(delay: Any) -> None:
+    job = _job(nap.configure(schedule_in=delay).defer(seconds=1))
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
+    assert timedelta(0) <= now + timedelta(hours=2) - job.scheduled_at < timedelta(seconds=30)
+
+
+def test_unique_gives_the_task_that_waits_already() -> None:
+    first = nap.configure(unique="only one").defer(seconds=1)
+    second = nap.configure(unique="only one").defer(seconds=2)
+
+    assert (first.created, second.created) == (True, False)
+    assert (second.task_id, second.job_id) == (first.task_id, first.job_id)
+    assert Task.objects.count() == ProcrastinateJob.objects.count() == 1
+
+
+def test_unique_does_not_abort_the_callers_transaction() -> None:
+    with transaction.atomic():
+        for _ in range(2):
+            nap.configure(unique="only one").defer(seconds=1)
+
+        assert Task.objects.count() == 1  # an aborted transaction would refuse to look
+
+
+def test_unique_makes_a_new_one_once_the_first_has_begun() -> None:
+    first = nap.configure(unique="only one").defer(seconds=1)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+
+    second = nap.configure(unique="only one").defer(seconds=1)
+
+    assert second.created
+    assert second.task_id != first.task_id
+
+
+def test_a_queueing_lock_that_is_taken_is_an_error_that_names_the_task() -> None:
+    first = nap.configure(queueing_lock="q").defer(seconds=1)
+
+    with pytest.raises(AlreadyWaitingError, match="lock q is waiting") as caught:
+        nap.configure(queueing_lock="q").defer(seconds=1)
+
+    assert (caught.value.task_id, caught.value.job_id) == (first.task_id, first.job_id)
+    assert Task.objects.count() == 1
+
+
+def test_unique_against_a_job_without_a_task_is_an_error() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock)"
+            " VALUES ('samples', 'nap', 'q')"
+        )
+
+    with pytest.raises(AlreadyWaitingError):
+        nap.configure(unique="q").defer(seconds=1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_at_once_exactly_one_is_created() -> None:
+    def defer(_: int) -> Deferred:
+        try:
+            return nap.configure(unique="sought after").defer(seconds=1)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as callers:
+        deferred = list(callers.map(defer, range(40)))
+
+    assert sum(each.created for each in deferred) == 1
+    assert len({each.task_id for each in deferred}) == 1
+    assert Task.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_defer_async_writes_the_same() -> None:
+    async def both() -> tuple[Deferred, Deferred]:
+        plain = await nap.defer_async(seconds=1)
+        return plain, await nap.configure(priority=5).defer_async(seconds=2)
+
+    plain, urgent = asyncio.run(both())
+
+    assert (_job(plain).args, _job(urgent).priority) == ({"seconds": 1}, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({"schedule_at": datetime(2030, 1, 1)}, "schedule_at"),  # noqa: DTZ001 # what is refused
+        ({"schedule_at": datetime(2030, 1, 1, tzinfo=UTC), "schedule_in": {"hours": 1}},
+         "schedule_in"),
+        ({"queueing_lock": "a", "unique": "b"}, "unique"),
+        ({"priority": 2**31}, "priority"),
+        ({"queue": ""}, "queue"),
+        ({"queue": "q" * 41}, "queue"),
+        ({"lock": "l" * 256}, "lock"),
+        ({"unique": "u" * 256}, "unique"),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_is_named(options: dict[str, Any], option: str) -> None:
+    with pytest.raises(BadDeferOptionError, match=f"Option {option} "):
+        nap.configure(**options)
+
+
+def test_a_declared_priority_of_zero_can_be_asked_for() -> None:
+    @declare(queue="q", priority=9)
+    def urgent() -> None: ...
+
+    assert _job(urgent.configure(priority=0).defer()).priority == 0

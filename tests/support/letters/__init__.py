@@ -1,0 +1,1 @@
+"""A reusable app of tests: found by being installed."""

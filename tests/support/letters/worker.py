@@ -1,0 +1,10 @@
+"""What the worker does."""
+
+from myapp.jobs.worker import app
+
+from . import tasks
+
+
+@app.implements(tasks.send_letter)
+def send_letter(*, to: str) -> dict[str, str]:
+    return {"sent": "letter", "to": to}

@@ -1,0 +1,10 @@
+"""What the worker does."""
+
+from myapp.jobs.worker import app
+
+from . import tasks
+
+
+@app.implements(tasks.send_postcard)
+def send_postcard(*, to: str) -> dict[str, str]:
+    return {"sent": "postcard", "to": to}
