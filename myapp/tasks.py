@@ -1,10 +1,29 @@
 """The menu: every task the web may defer. The worker's functions are in `tasks/`."""
 
+import smtplib
 from uuid import UUID
 
-from myapp.jobs.bridge import app, declare
+from myapp.jobs.bridge import TRANSIENT_ERRORS, RetryPolicy, app, declare
 
-__all__ = ["app", "create_user", "delete_user", "get_user", "list_users", "update_user"]
+__all__ = [
+    "app",
+    "create_user",
+    "debug_task",
+    "delete_user",
+    "get_user",
+    "list_users",
+    "recover_unsent_activation_emails",
+    "send_activation_email",
+    "update_user",
+]
+
+# What a mail server that is away or busy comes to.
+MAIL_ERRORS = (*TRANSIENT_ERRORS, smtplib.SMTPException, OSError)
+
+
+@declare(queue="debug")
+def debug_task() -> None:
+    """Give back what the run knows of itself."""
 
 
 @declare(queue="users", operation="READ", subject="user")
@@ -37,3 +56,14 @@ def update_user(
 @declare(queue="users", operation="DELETE", subject="user", lock="user:{user_id}")
 def delete_user(user_id: UUID) -> None:
     """Delete one user."""
+
+
+# One at a time for each user, so that a second job finds what the first one noted.
+@declare(queue="mail", lock="activation-mail:{user_pk}", retry=RetryPolicy(on=MAIL_ERRORS))
+def send_activation_email(user_pk: UUID) -> None:
+    """Mail a user the link that activates their account, unless it was sent already."""
+
+
+@declare(queue="mail")
+def recover_unsent_activation_emails(timestamp: int) -> None:
+    """Defer the activation mails that got lost; `timestamp` is when this was due."""

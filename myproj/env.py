@@ -10,14 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from environs import Env, EnvValidationError
+from environs import Env, EnvValidationError, ValidationError
 from environs import validate as valid
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET_KEY = "development-only-key-refused-in-production"  # noqa: S105 # nosec B105
 
 # libpq's own variables: any of these names a server, so none of ours is started.
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+
+def _is_conninfo(text: str) -> None:
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError as error:
+        raise ValidationError(f"Not a Postgres URL: {str(error).strip()}") from None
+
 
 _env = Env(eager=False)
 _env.read_env(str(BASE_DIR / ".env"), recurse=False)
@@ -60,7 +70,7 @@ LOG_LEVEL: str = _env.str(
 
 # postgresql://user:password@host:port/name; libpq's PG* variables do as well. With neither,
 # development uses the embedded Postgres of this checkout.
-DATABASE_URL: str = _env.str("DATABASE_URL", "")
+DATABASE_URL: str = _env.str("DATABASE_URL", "", validate=_is_conninfo)
 HAS_OWN_DATABASE = bool(DATABASE_URL) or any(os.environ.get(name) for name in LIBPQ_VARIABLES)
 
 # Connections one web process may hold.
@@ -73,7 +83,42 @@ DJANGO_SUPERUSER_USERNAME: str = _env.str("DJANGO_SUPERUSER_USERNAME", "")
 DJANGO_SUPERUSER_EMAIL: str = _env.str("DJANGO_SUPERUSER_EMAIL", "")
 DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
 
+# Hours the link in an activation mail works.
+ACTIVATION_LINK_HOURS: int = _env.int(
+    "ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
+)
+
+# Sign-ups that one address may try in an hour, form and API together.
+JOBS_SIGNUP_PER_HOUR: int = _env.int("JOBS_SIGNUP_PER_HOUR", 20, validate=valid.Range(1, 1_000_000))
+
+# --- Mail ------------------------------------------------------------------------------------
+
+# Where people reach the site, for links in mails: a worker has no request to take it from.
+LOCAL_URL = "http://localhost:8000"
+PUBLIC_URL: str = _env.str(
+    "PUBLIC_URL",
+    LOCAL_URL,
+    validate=valid.URL(schemes={"http", "https"}, require_tld=False),
+)
+
+# The mail server, in production. Development writes mails to files in var/mail/ instead.
+EMAIL_HOST: str = _env.str("EMAIL_HOST", "localhost")
+EMAIL_PORT: int = _env.int("EMAIL_PORT", 25, validate=valid.Range(1, 65_535))
+
+# Both or neither: with neither the server is used without signing in.
+EMAIL_HOST_USER: str = _env.str("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD: str = _env.str("EMAIL_HOST_PASSWORD", "")
+
+# True speaks TLS after STARTTLS, usually on port 587.
+EMAIL_USE_TLS: bool = _env.bool("EMAIL_USE_TLS", False)
+
+# The sender of mails.
+DEFAULT_FROM_EMAIL: str = _env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+
 # --- Jobs ------------------------------------------------------------------------------------
+
+# True runs a deferred task at once, in the caller's transaction: for tests and first experiments.
+JOBS_EAGER: bool = _env.bool("JOBS_EAGER", False)
 
 # Async task functions one worker process runs at a time.
 JOBS_WORKER_CONCURRENCY: int = _env.int(
@@ -127,6 +172,10 @@ def _unsafe_in_production() -> list[str]:
         problems.append("DEBUG: must be false in production; it shows settings to visitors.")
     if not ALLOWED_HOSTS or any(host in ("*", ".") for host in ALLOWED_HOSTS):
         problems.append("ALLOWED_HOSTS: name the hosts served in production; '*' is refused.")
+    if PUBLIC_URL == LOCAL_URL:
+        problems.append("PUBLIC_URL: say where people reach the site; links in mails need it.")
+    if JOBS_EAGER:
+        problems.append("JOBS_EAGER: must be false in production; jobs would run in web requests.")
     if not HAS_OWN_DATABASE:
         problems.append(
             "DATABASE_URL: set it (or PGHOST and its kin) in production; the embedded Postgres "

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any, cast
 
 from django.utils.csp import CSP
@@ -38,6 +39,7 @@ PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
 JOBS_WORKER_APP = "tasks.app"
 
 # Described in myproj/env.py.
+JOBS_EAGER = env.JOBS_EAGER
 JOBS_WORKER_CONCURRENCY = env.JOBS_WORKER_CONCURRENCY
 JOBS_WORKER_THREADS = env.JOBS_WORKER_THREADS
 JOBS_WORKER_POLL_SECONDS = env.JOBS_WORKER_POLL_SECONDS
@@ -56,18 +58,22 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    # The extra "docs-ui": the files of the page at /api/docs/.
+    *(["drf_spectacular_sidecar"] if find_spec("drf_spectacular_sidecar") else []),
     "knox",
     "procrastinate.contrib.django",
     "myapp.dev",
     "myapp.jobs.observability",
     "myapp.jobs.tracking",
+    "myapp.jobs.throttles",
     "myapp.jobs.access",
     "myapp.jobs.dashboard",
     "myapp.users",
 ]
 
 MIDDLEWARE = [
-    "myapp.jobs.observability.middleware.CorrelationMiddleware",
+    "myapp.jobs.observability.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -131,6 +137,30 @@ AUTH_PASSWORD_VALIDATORS = [
 DJANGO_SUPERUSER_USERNAME = env.DJANGO_SUPERUSER_USERNAME
 DJANGO_SUPERUSER_EMAIL = env.DJANGO_SUPERUSER_EMAIL
 DJANGO_SUPERUSER_PASSWORD = env.DJANGO_SUPERUSER_PASSWORD
+ACTIVATION_LINK_HOURS = env.ACTIVATION_LINK_HOURS
+JOBS_SIGNUP_PER_HOUR = env.JOBS_SIGNUP_PER_HOUR
+
+# --- Mail ------------------------------------------------------------------------------------
+
+PUBLIC_URL = env.PUBLIC_URL.rstrip("/")
+DEFAULT_FROM_EMAIL = env.DEFAULT_FROM_EMAIL
+_smtp_mailer: dict[str, Any] = {
+    "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+    "OPTIONS": {
+        "host": env.EMAIL_HOST,
+        "port": env.EMAIL_PORT,
+        "username": env.EMAIL_HOST_USER,
+        "password": env.EMAIL_HOST_PASSWORD,
+        "use_tls": env.EMAIL_USE_TLS,
+        # Seconds. Without it a server that does not answer would hold a worker's thread.
+        "timeout": 10,
+    },
+}
+_file_mailer: dict[str, Any] = {
+    "BACKEND": "myapp.dev.mail.ReadableFileBackend",
+    "OPTIONS": {"file_path": BASE_DIR / "var" / "mail"},
+}
+MAILERS = {"default": _smtp_mailer if env.IN_PRODUCTION else _file_mailer}
 
 # --- HTTP API --------------------------------------------------------------------------------
 
@@ -145,10 +175,33 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "myapp.jobs.rest.pagination.IdCursorPagination",
     "EXCEPTION_HANDLER": "myapp.jobs.rest.problems.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "myapp.jobs.rest.schema.ApiSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 REST_KNOX = {"TOKEN_TTL": timedelta(days=env.JOBS_TOKEN_DAYS), "AUTH_HEADER_PREFIX": "Token"}
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.JOBS_REQUEST_MAX_BYTES
+
+# The description at /api/schema/; operations describe themselves.
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Background jobs",
+    "DESCRIPTION": (
+        "Calls that change or read data answer 202 with the task that does it; the task's status "
+        "says how it went. Errors are problem details (RFC 9457): `code` is for programs. A method "
+        "that a path does not have is a 405, an unexpected error a 500, also as problem details."
+    ),
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",
+    "SCHEMA_PATH_PREFIX": "/api/",
+    # Strings that may not be empty say so.
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {"TaskStatus": "myapp.jobs.tracking.states.TaskStatus"},
+    # Files of our own host, and nothing sent to a validator elsewhere.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
+}
 
 # --- Security headers ------------------------------------------------------------------------
 
@@ -162,9 +215,11 @@ SECURE_CSP = {
     "form-action": [CSP.SELF],
     "frame-ancestors": [CSP.NONE],
 }
+CSRF_FAILURE_VIEW = "myapp.jobs.rest.errorpages.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
-if env.BEHIND_TLS_PROXY:
+BEHIND_TLS_PROXY = env.BEHIND_TLS_PROXY
+if BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     # One year; the site is only ever spoken to by TLS.

@@ -12,7 +12,9 @@ urlpatterns = [
     path("", include("myapp.jobs.dashboard.urls")),
     path("", include("myapp.jobs.access.urls")),
     path("", include("myapp.jobs.observability.urls")),
+    path("", include("myapp.jobs.rest.urls")),
     path("api/tasks/", include("myapp.jobs.tracking.urls")),
     path("api/users/", include("myapp.users.urls")),
+    path("", include("myapp.users.signup_urls")),
     path("admin/", admin.site.urls),
 ]

@@ -1,11 +1,24 @@
-"""The User API: every call becomes a job."""
+"""The User API: every call becomes a job. And the open door: sign-up."""
 
 from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myapp import tasks
-from myapp.jobs.rest.door import deferring
-from myapp.users.serializers import UserCreateInput, UserListInput, UserUpdateInput
+from myapp.jobs.rest.door import accepted, deferring
+from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
+from myapp.users.accounts import sign_up
+from myapp.users.errors import EmailTakenError, UsernameTakenError
+from myapp.users.serializers import (
+    SignupInput,
+    UserCreateInput,
+    UserListInput,
+    UserUpdateInput,
+)
+from myapp.users.throttles import SignupThrottle
 
 
 class UserListApi(APIView):
@@ -44,3 +57,31 @@ class UserDetailApi(APIView):
         message=_("Task created to delete user {user_id}"),
         permission="users.delete_user",
     )
+
+
+class SignupApi(APIView):
+    """Opening an account, for everybody: the user is there at once, the mail is a job."""
+
+    authentication_classes = ()  # nobody has to be known here, so no bad token is refused either
+    permission_classes = (AllowAny,)
+    throttle_classes = (SignupThrottle,)
+
+    @describe_accepting(
+        AcceptingOperation(
+            name="sign_up",
+            summary=_("Open an account"),
+            description=_("Create an inactive user and mail them the link that activates them."),
+            message=_("Task created to send the activation e-mail"),
+            body=SignupInput,
+        )
+    )
+    def post(self, request: Request) -> Response:
+        """Create an inactive user and mail them the link that activates the account."""
+        body = SignupInput(data=request.data)
+        body.is_valid(raise_exception=True)
+        try:
+            deferred = sign_up(**body.validated_data)
+        except (UsernameTakenError, EmailTakenError) as error:
+            taken = ErrorDetail(str(error.hint), code=error.code)
+            raise ValidationError({error.field: [taken]}) from None
+        return accepted(deferred, message=str(_("Task created to send the activation e-mail")))

@@ -1,6 +1,10 @@
 """What only the write can know about users."""
 
+from typing import ClassVar
 from uuid import UUID
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from myapp.errors import AppError
 
@@ -10,6 +14,9 @@ class UsernameTakenError(AppError):
 
     code = "username_taken"
     username: str
+    # What a form says, and beside which field.
+    field: ClassVar = "username"
+    hint: ClassVar[Promise] = _("This username is already taken.")
 
 
 class EmailTakenError(AppError):
@@ -17,6 +24,8 @@ class EmailTakenError(AppError):
 
     code = "email_taken"
     email: str
+    field: ClassVar = "email"
+    hint: ClassVar[Promise] = _("This e-mail address is already in use.")
 
 
 class UserNotFoundError(AppError):
@@ -30,3 +39,15 @@ class BadCursorError(AppError):
     """The cursor is not one of this list."""
 
     code = "bad_cursor"
+
+
+class ActivationLinkExpiredError(AppError):
+    """The activation link has expired."""
+
+    code = "activation_link_expired"
+
+
+class ActivationLinkInvalidError(AppError):
+    """The activation link is not valid."""
+
+    code = "activation_link_invalid"

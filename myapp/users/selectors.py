@@ -2,15 +2,20 @@
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Q
+from django.utils import timezone
 
 from myapp.users.errors import BadCursorError, UserNotFoundError
 from myapp.users.models import User
 
 MAX_PAGE = 100
+
+# Younger ones may have their mail on the way; older ones have been tried for long enough.
+RECOVERED_AFTER = timedelta(minutes=5)
+RECOVERED_WITHIN = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +48,14 @@ class UserCursor:
         ).decode()
 
 
-def user_get(*, user_id: UUID) -> User:
+async def user_aget(*, user_id: UUID) -> User:
     """Return one user.
 
     Raises:
         UserNotFoundError: there is none.
     """
     try:
-        return User.objects.get(pk=user_id)
+        return await User.objects.aget(pk=user_id)
     except User.DoesNotExist:
         raise UserNotFoundError(user_id=user_id) from None
 
@@ -64,3 +69,22 @@ def user_list(*, cursor: UserCursor | None, limit: int) -> list[User]:
             | Q(created_at=cursor.created_at, pk__gt=cursor.user_id)
         )
     return list(users[: min(limit, MAX_PAGE) + 1])
+
+
+def users_without_activation_mail() -> list[UUID]:
+    """Return the inactive users whose mail should have gone out by now and has not, oldest first.
+
+    Only those who signed up more than 5 minutes and less than 24 hours ago: the index on
+    `created_at` bounds what is read.
+    """
+    now = timezone.now()
+    return list(
+        User.objects.filter(
+            is_active=False,
+            is_activation_email_sent=False,
+            created_at__gt=now - RECOVERED_WITHIN,
+            created_at__lt=now - RECOVERED_AFTER,
+        )
+        .order_by("created_at", "pk")
+        .values_list("pk", flat=True)
+    )

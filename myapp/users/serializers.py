@@ -2,8 +2,11 @@
 
 from typing import Any, ClassVar
 
+from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.core.exceptions import ValidationError as PasswordRefusedError
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from myapp.jobs.rest.serializers import (
@@ -16,7 +19,43 @@ from myapp.users.errors import BadCursorError
 from myapp.users.models import User
 from myapp.users.selectors import MAX_PAGE, UserCursor
 
+# Longer than any password manager makes them; a hash of a megabyte costs us, not who sends it.
+MAX_PASSWORD_LENGTH = 256
 
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Grace",
+            value={"email": "grace@example.com", "password": "correct horse"},  # nosec B105
+        ),
+    ]
+)
+class SignupInput(StrictSerializer):
+    """The body of POST /api/signup/."""
+
+    email = StrictEmailField(max_length=254)
+    password = StrictCharField(
+        max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False, write_only=True
+    )
+    username = StrictCharField(
+        max_length=150, validators=[UnicodeUsernameValidator()], required=False, allow_blank=True
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        user = User(username=attrs.get("username", ""), email=attrs["email"])
+        try:
+            validate_password(attrs["password"], user)
+        except PasswordRefusedError as error:
+            raise serializers.ValidationError({"password": error.messages}) from None
+        return attrs
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample("Grace", value={"username": "grace", "email": "grace@example.com"}),
+    ]
+)
 class UserCreateInput(StrictSerializer):
     """The body of POST /api/users/."""
 
@@ -26,6 +65,9 @@ class UserCreateInput(StrictSerializer):
     last_name = StrictCharField(max_length=150, required=False, allow_blank=True)
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("A new address", value={"email": "grace@example.org"})]
+)
 class UserUpdateInput(StrictSerializer):
     """The body of PUT and PATCH /api/users/{id}/: just the fields to change."""
 

@@ -1,6 +1,7 @@
 """Writes of users."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -18,7 +19,10 @@ def user_create(
         UsernameTakenError, EmailTakenError: another user has it.
     """
     user = User(
-        pk=user_id, username=username, email=email, first_name=first_name, last_name=last_name
+        pk=user_id,
+        **_normalised({"username": username, "email": email}),
+        first_name=first_name,
+        last_name=last_name,
     )
     user.set_unusable_password()
     try:
@@ -38,7 +42,7 @@ def user_update(*, user_id: UUID, changes: Mapping[str, str | bool]) -> User:
     """
     with transaction.atomic():
         user = _locked(user_id)
-        for name, value in changes.items():
+        for name, value in _normalised(changes).items():
             setattr(user, name, value)
         try:
             with transaction.atomic():
@@ -61,8 +65,18 @@ def user_delete(*, user_id: UUID) -> User:
     return user
 
 
+def _normalised(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields as Django's login form will look for them."""
+    normal = dict(fields)
+    if "username" in fields:
+        normal["username"] = User.normalize_username(fields["username"])
+    if "email" in fields:
+        normal["email"] = User.objects.normalize_email(fields["email"])
+    return normal
+
+
 def _locked(user_id: UUID) -> User:
-    user = User.objects.select_for_update().filter(pk=user_id).first()
+    user = User.objects.select_for_update(no_key=True).filter(pk=user_id).first()
     if user is None:
         raise UserNotFoundError(user_id=user_id)
     return user

@@ -12,6 +12,7 @@ SAFE = {
     "SECRET_KEY": "k" * 50,
     "ALLOWED_HOSTS": "jobs.example.org",
     "DATABASE_URL": "postgresql://db.example.org/jobs",
+    "PUBLIC_URL": "https://jobs.example.org",
 }
 
 
@@ -42,6 +43,8 @@ def test_production_starts_when_all_is_safe() -> None:
         ({"SECRET_KEY": "short"}, "SECRET_KEY"),
         ({"SECRET_KEY": "development-only-key-refused-in-production"}, "SECRET_KEY"),
         ({"DEBUG": "true"}, "DEBUG"),
+        ({"JOBS_EAGER": "true"}, "JOBS_EAGER"),
+        ({"PUBLIC_URL": ""}, "PUBLIC_URL"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": "a.example.org,*"}, "ALLOWED_HOSTS"),
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
@@ -60,6 +63,14 @@ def test_all_bad_values_are_reported_at_once() -> None:
     assert ended.returncode != 0
     for name in ("ENVIRONMENT", "JOBS_WORKER_THREADS", "DATABASE_POOL_SIZE"):
         assert f"\n  {name}: " in ended.stderr
+
+
+def test_a_database_url_that_is_none_is_named() -> None:
+    ended = _start(DATABASE_URL="garbage", JOBS_WORKER_THREADS="many")
+
+    assert "\n  DATABASE_URL: " in ended.stderr
+    assert "\n  JOBS_WORKER_THREADS: " in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_development_starts_with_nothing_set() -> None:

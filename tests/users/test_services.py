@@ -20,6 +20,12 @@ def test_a_user_is_created_active_and_without_a_password() -> None:
     assert (user.username, user.is_active, user.has_usable_password()) == ("ada", True, False)
 
 
+def test_names_are_kept_as_the_login_form_looks_for_them() -> None:
+    user = user_create(user_id=uuid4(), username="\ufb01nn", email="Finn@EXAMPLE.org")
+
+    assert (user.username, user.email) == ("finn", "Finn@example.org")
+
+
 def test_a_second_run_finds_what_the_first_one_wrote() -> None:
     user_id = uuid4()
     for _ in range(2):

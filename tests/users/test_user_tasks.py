@@ -1,7 +1,6 @@
 """What the user tasks come to, run by the real worker's app in this process."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,30 +14,6 @@ from myapp.users.models import User
 pytestmark = pytest.mark.django_db(transaction=True)
 
 type Work = Callable[[Deferred], Task]
-
-
-@pytest.fixture
-def work(transactional_db: None) -> Iterator[Work]:
-    """Run what is deferred and return the Task asked for."""
-    from procrastinate import PsycopgConnector
-    from procrastinate.contrib.django.utils import connector_params
-
-    from tasks import app
-
-    async def run() -> None:
-        async with app.open_async():
-            await app.run_worker_async(
-                wait=False, install_signal_handlers=False, listen_notify=False
-            )
-
-    def work_through(deferred: Deferred) -> Task:
-        asyncio.run(run())
-        task: Task = Task.objects.get(pk=deferred.task_id)
-        return task
-
-    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4)
-    with app.replace_connector(connector):
-        yield work_through
 
 
 def _user(name: str = "ada", **fields: Any) -> User:
@@ -105,7 +80,7 @@ def test_a_taken_name_fails_with_a_code_and_changes_nothing(
     _user("bob")
     user = _user()
 
-    task = work(menu.update_user.defer(user_id=user.pk, first_name="New", **changes))
+    task = work(menu.update_user.defer(user_id=user.pk, first_name="New", **changes))  # type: ignore[arg-type]
 
     user.refresh_from_db()
     assert (task.status, task.error["code"]) == ("FAILED", code)

@@ -112,6 +112,9 @@ class Migration(migrations.Migration):
                 "verbose_name": "user",
                 "verbose_name_plural": "users",
                 "abstract": False,
+                "indexes": [
+                    models.Index(fields=["created_at", "id"], name="users_user_list"),
+                ],
             },
             managers=[
                 ("objects", django.contrib.auth.models.UserManager()),

@@ -1,0 +1,9 @@
+"""The room of how often one address may ask."""
+
+from django.apps import AppConfig
+
+
+class ThrottlesConfig(AppConfig):
+    name = "myapp.jobs.throttles"
+    label = "throttles"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,30 @@
+"""Window: the requests of one address to one scope, counted for a fixed time."""
+
+from typing import ClassVar
+
+from django.db import models
+
+
+class Window(models.Model):
+    """One row for each scope and address, written by `sql/count_request.sql` alone.
+
+    The window starts with its first request; the first request after its end starts the next one
+    in the same row. The table is UNLOGGED: a crash of the server forgets the counts, no more.
+    """
+
+    scope = models.CharField(max_length=64)
+    address = models.CharField(max_length=64)
+    requests = models.PositiveIntegerField()
+    ends_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["scope", "address"], name="throttles_window_scope_address"
+            ),
+        ]
+        # Finds the windows to forget.
+        indexes: ClassVar = [models.Index(fields=["ends_at"], name="throttles_window_ends_at")]
+
+    def __str__(self) -> str:
+        return f"{self.requests} requests to {self.scope} until {self.ends_at:%H:%M:%S}"

@@ -1,0 +1,10 @@
+"""How often an address may sign up."""
+
+from myapp.jobs.throttles.throttling import AddressThrottle
+
+
+class SignupThrottle(AddressThrottle):
+    """JOBS_SIGNUP_PER_HOUR, form and API together."""
+
+    scope = "signup"
+    limit_setting = "JOBS_SIGNUP_PER_HOUR"

@@ -1,0 +1,246 @@
+"""The activation mail and its link."""
+
+import smtplib
+import socket
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+from uuid import uuid4
+
+import pytest
+from django.core import mail
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from myapp import tasks as menu
+from myapp.jobs.bridge import Deferred
+from myapp.jobs.tracking.models import Task
+from myapp.users.accounts import _mail, activation_token, send_activation_mail
+from myapp.users.models import User
+
+type Work = Callable[[Deferred], Task]
+type NewUser = Callable[..., User]
+
+pytestmark = pytest.mark.django_db
+
+LOCAL_MEMORY = "django.core.mail.backends.locmem.EmailBackend"
+
+
+def _is_active(user: User) -> bool:
+    return User.objects.get(pk=user.pk).is_active
+
+
+def _is_sent(user: User) -> bool:
+    return User.objects.get(pk=user.pk).is_activation_email_sent
+
+
+def _expired_token(user: User) -> str:
+    later = timezone.now() - timedelta(hours=24, seconds=2)
+    with mock.patch("django.core.signing.time.time", return_value=later.timestamp()):
+        return activation_token(user)
+
+
+def _mail_slowly(user: User) -> None:
+    time.sleep(0.3)
+    _mail(user)
+
+
+def _make_ready() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo'")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_from_signing_up_to_signing_in(work: Work, mailed_path: Callable[[], str]) -> None:
+    client = Client()
+    client.post("/signup/", {"email": "ada@example.org", "password": "of-the-engine"})
+    user = User.objects.get()
+    credentials = {"username": "ada", "password": "of-the-engine"}
+    assert client.post("/login/", credentials).status_code == 200  # the form again
+
+    task = work(Deferred(Task.objects.get().pk, 0))
+
+    assert (task.status, task.result) == ("DONE", {"sent": True})
+    assert mail.outbox[0].to == ["ada@example.org"]
+    assert "Your username for signing in is: ada" in mail.outbox[0].body
+    assert not _is_active(user)
+    answer = client.get(mailed_path())
+    assert (answer.status_code, answer["Location"]) == (302, "/login/")
+    assert client.post("/login/", credentials).status_code == 302
+
+
+def test_a_second_visit_leads_on_as_well(new_user: NewUser) -> None:
+    user = new_user()
+    path = f"/activate/{activation_token(user)}/"
+
+    answers = [Client().get(path) for _ in range(2)]
+
+    assert [(answer.status_code, answer["Location"]) for answer in answers] == [
+        (302, "/login/"),
+        (302, "/login/"),
+    ]
+    assert _is_active(user)
+
+
+def test_who_is_active_is_led_on_by_an_expired_link_too(new_user: NewUser) -> None:
+    user = new_user(is_active=True)
+
+    assert Client().get(f"/activate/{_expired_token(user)}/")["Location"] == "/login/"
+
+
+def test_a_link_does_not_let_back_in_who_was_shut_out(new_user: NewUser) -> None:
+    user = new_user(last_login=timezone.now())
+
+    Client().get(f"/activate/{activation_token(user)}/")
+
+    assert not _is_active(user)
+
+
+def test_a_link_works_for_the_hours_that_are_set(new_user: NewUser, settings: Any) -> None:
+    user = new_user()
+    path = f"/activate/{_expired_token(user)}/"
+
+    assert Client().get(path).status_code == 410
+    assert not _is_active(user)
+    settings.ACTIVATION_LINK_HOURS = 25
+    assert Client().get(path).status_code == 302
+    assert _is_active(user)
+
+
+def test_whose_link_has_expired_is_mailed_a_new_one(new_user: NewUser) -> None:
+    user = new_user(is_activation_email_sent=True)
+    path = f"/activate/{_expired_token(user)}/"
+    assert "Mail me a new link" in Client().get(path).content.decode()
+
+    answer = Client().post(path)
+
+    assert (answer.status_code, answer["Location"]) == (302, "/signup/done/")
+    assert (Task.objects.get().task_name, Task.objects.get().owner) == (
+        "send_activation_email",
+        user,
+    )
+    assert not _is_sent(user)
+
+
+def test_who_is_active_is_mailed_no_new_link(new_user: NewUser) -> None:
+    user = new_user(is_active=True)
+
+    Client().post(f"/activate/{_expired_token(user)}/")
+
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_link_that_is_not_ours_says_what_to_do(new_user: NewUser, method: str) -> None:
+    user = new_user()
+    token = activation_token(user)
+    for other in (token[:-1], token[1:], f"x{token}", "x", str(user.pk)):
+        answer = getattr(Client(), method)(f"/activate/{other}/")
+
+        assert answer.status_code == 400
+        assert "Copy all of it from the mail" in answer.content.decode()
+    assert not _is_active(user)
+
+
+def test_the_link_of_a_user_who_is_gone_is_refused(new_user: NewUser) -> None:
+    user = new_user()
+    token = activation_token(user)
+    user.delete()
+
+    assert Client().get(f"/activate/{token}/").status_code == 400
+
+
+def test_a_program_that_only_looks_at_the_link_activates_nobody(new_user: NewUser) -> None:
+    user = new_user()
+
+    assert Client().head(f"/activate/{activation_token(user)}/").status_code == 405
+    assert not _is_active(user)
+
+
+def test_a_mail_that_was_sent_is_not_sent_again(new_user: NewUser) -> None:
+    user = new_user()
+
+    assert [send_activation_mail(user_id=user.pk) for _ in range(3)] == [True, False, False]
+    assert len(mail.outbox) == 1
+    assert _is_sent(user)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_jobs_for_one_user_send_one_mail(work: Work, new_user: NewUser) -> None:
+    user = new_user()
+    menu.send_activation_email.defer(user_pk=user.pk)
+
+    # Slow enough for the second to start meanwhile, if it could.
+    with mock.patch("myapp.users.accounts._mail", side_effect=_mail_slowly):
+        task = work(menu.send_activation_email.defer(user_pk=user.pk))
+
+    assert (task.status, task.result) == ("DONE", {"sent": False})
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_for_a_user_who_is_gone_it_is_done_without_a_mail(work: Work) -> None:
+    task = work(menu.send_activation_email.defer(user_pk=uuid4()))
+
+    assert (task.status, task.result) == ("DONE", {"sent": False})
+    assert mail.outbox == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [smtplib.SMTPServerDisconnected("bye"), smtplib.SMTPDataError(451, b"later"), TimeoutError()],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.django_db(transaction=True)
+def test_after_an_error_of_the_mail_server_it_is_tried_again_and_sent_once(
+    work: Work, new_user: NewUser, error: Exception
+) -> None:
+    user = new_user()
+    deferred = menu.send_activation_email.defer(user_pk=user.pk)
+    with mock.patch(f"{LOCAL_MEMORY}.send_messages", side_effect=error):
+        task = work(deferred)
+    assert (task.status, task.run_count, _is_sent(user)) == ("PENDING", 1, False)
+
+    _make_ready()
+    task = work(deferred)
+
+    assert (task.status, task.run_count, _is_sent(user)) == ("DONE", 2, True)
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_mail_server_that_is_away_is_tried_again(
+    work: Work, new_user: NewUser, settings: Any
+) -> None:
+    with socket.socket() as closed:  # bound, but nobody listens
+        closed.bind(("127.0.0.1", 0))
+        settings.MAILERS = {
+            "default": {"OPTIONS": {"host": "127.0.0.1", "port": closed.getsockname()[1]}}
+        }
+        task = work(menu.send_activation_email.defer(user_pk=new_user().pk))
+
+    assert task.status == "PENDING"
+    assert task.failed_attempts.get().error_class == "ConnectionRefusedError"
+
+
+def test_mails_of_development_are_files_with_links_to_copy(
+    new_user: NewUser, settings: Any, tmp_path: Any
+) -> None:
+    user = new_user()
+    settings.MAILERS = {
+        "default": {
+            "BACKEND": "myapp.dev.mail.ReadableFileBackend",
+            "OPTIONS": {"file_path": tmp_path},
+        }
+    }
+
+    send_activation_mail(user_id=user.pk)
+
+    (file,) = tmp_path.iterdir()
+    assert "Subject: Activate your account" in file.read_text()
+    (link,) = [line for line in file.read_text().splitlines() if line.startswith("http://")]
+    assert Client().get(link.removeprefix("http://localhost:8000")).status_code == 302
+    assert _is_active(user)
