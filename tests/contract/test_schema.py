@@ -6,7 +6,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connection, models
 
-from myapp.jobs import bridge
+from myapp.jobs import deferral
 from myapp.jobs.tracking.models import Task
 
 
@@ -50,7 +50,7 @@ def test_every_key_of_ours_holds_64_bits() -> None:
 
 
 def test_the_one_statement_of_defer_fills_every_column_that_needs_it() -> None:
-    columns = bridge._DEFER_SQL.split("INSERT INTO tracking_task (")[1].split(")")[0]
+    columns = deferral._DEFER_SQL.split("INSERT INTO tracking_task (")[1].split(")")[0]
     named = {column.strip() for column in columns.split(",")}
     required = {
         field.column

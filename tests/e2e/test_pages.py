@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from api_schema import ApiDescription
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, ViewportSize
 
@@ -51,7 +52,16 @@ def open_page(
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "path"), [("home", "/"), ("login", "/login/"), ("missing", "/x")])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("home", "/"),
+        ("login", "/login/"),
+        ("signup", "/signup/"),
+        ("signup-done", "/signup/done/"),
+        ("missing", "/x"),
+    ],
+)
 def test_a_page_is_clean_and_fits(  # one page, one look: what a person would check
     open_page: Callable[..., Page],
     complaints: list[str],
@@ -123,3 +133,37 @@ def test_the_home_page_links_to_pages_that_are_there(
     assert "/admin/" in paths
     for path in paths:
         assert page.request.get(f"{web_url}{path}").status in (200, 401), path
+
+
+def test_the_api_page_shows_every_operation(
+    open_page: Callable[..., Page], complaints: list[str], screenshot: Any
+) -> None:
+    page = open_page("/api/docs/")
+
+    page.get_by_text("/api/tasks/{task_id}/status/").first.wait_for()
+    assert page.locator(".opblock").count() == len(list(ApiDescription().operations()))
+    status = page.locator("#operations-tasks-get_task_status")
+    status.locator(".opblock-summary-control").click()
+    status.get_by_text("create_user").first.wait_for()
+    screenshot(page, "api-docs")
+    assert complaints == []
+
+
+def test_the_api_page_tries_a_call_out(
+    open_page: Callable[..., Page], complaints: list[str], admin: Any, token_of: Any
+) -> None:
+    page = open_page("/api/docs/")
+    page.get_by_role("button", name="Authorize").click()
+    token = page.locator(".auth-container", has_text="token (apiKey)")
+    token.get_by_role("textbox").fill(f"Token {token_of(admin)}")
+    token.get_by_role("button", name="Apply credentials").click()
+    token.get_by_role("button", name="Close").click()
+
+    listing = page.locator("#operations-tasks-list_tasks")
+    listing.locator(".opblock-summary-control").click()
+    listing.get_by_role("button", name="Try it out").click()
+    listing.get_by_role("button", name="Execute").click()
+    answer = listing.locator(".live-responses-table .response-col_status").last
+    answer.wait_for()
+    assert "200" in answer.inner_text()
+    assert complaints == []

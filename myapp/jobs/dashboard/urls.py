@@ -3,9 +3,11 @@
 from django.urls import path
 
 from myapp.jobs.dashboard import views
+from myapp.jobs.dashboard.docs import api_docs
 
 app_name = "dashboard"
 urlpatterns = [
     path("", views.home, name="home"),
     path("favicon.ico", views.favicon),
+    path("api/docs/", api_docs, name="api-docs"),
 ]

@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.templatetags.static import static
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
 
 from myapp.jobs.dashboard.selectors import home_summary
 
@@ -13,6 +14,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
     return redirect(static("dashboard/icon.svg"))
 
 
+@require_safe
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
     """Say what is running, and link on; open to everybody, so numbers only."""

@@ -5,12 +5,13 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils.functional import Promise
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import MethodNotAllowed, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myapp.jobs.bridge import Deferred, TaskSpec, owned_by
+from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
 from myapp.jobs.rest.serializers import StrictSerializer
 
 # Seconds a client should wait before it first asks how the task stands.
@@ -30,6 +31,7 @@ def deferring(
     The task's arguments are the validated fields of `body` (the query string for GET and DELETE)
     and the captures of the route. `message` may name them: "Task created to get user {user_id}".
     `permission` is a Django permission the caller must hold, such as "users.add_user".
+    The API description is made of the same: the task's name and docstring, `body`, `message`.
 
     In a view:
 
@@ -37,13 +39,27 @@ def deferring(
             post = deferring(tasks.create_user, message=..., body=UserCreateInput)
     """
 
+    @describe_accepting(
+        AcceptingOperation(
+            name=spec.name,
+            summary=spec.description.partition("\n")[0],
+            description=spec.description,
+            message=message,
+            body=body,
+            permission=permission,
+        )
+    )
     def method(view: APIView, request: Request, **captures: Any) -> Response:
+        if request.method == "HEAD":
+            # To look is free of effects, and DRF would answer HEAD by GET.
+            raise MethodNotAllowed("HEAD")
         if permission and not request.user.has_perm(permission):
             raise PermissionDenied
         arguments = {**_validated(body, request), **captures}
+        text = str(message).format(**arguments)
         with owned_by(request.user.pk):
             deferred = spec.defer(**arguments)
-        return accepted(deferred, message=str(message).format(**arguments))
+        return accepted(deferred, message=text)
 
     return method
 

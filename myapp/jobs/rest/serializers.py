@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 
@@ -23,7 +24,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     def _unknown(self, data: Any) -> dict[str, list[str]]:
         known = {name for name, field in self.fields.items() if not field.read_only}
         names = data if isinstance(data, dict) else {}
-        return {name: ["Unknown field."] for name in names if name not in known}
+        return {name: [_("Unknown field.")] for name in names if name not in known}
 
 
 class StrictCharField(serializers.CharField):
@@ -46,3 +47,13 @@ class StrictBooleanField(serializers.BooleanField):
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
+
+
+class AcceptedOutput(serializers.Serializer[Any]):
+    """The body of every 202."""
+
+    task_id = serializers.UUIDField(read_only=True)
+    message = serializers.CharField(read_only=True, help_text="What was accepted, for people.")
+    status_endpoint = serializers.CharField(
+        read_only=True, help_text="The path to ask how the task stands; also sent as Location."
+    )

@@ -1,0 +1,39 @@
+"""What the API description says about methods that answer 202; light, since every view loads it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.functional import Promise
+
+from myapp.jobs.rest.serializers import StrictSerializer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptingOperation:
+    """One operation that answers 202; `schema.py` turns it into OpenAPI when somebody asks."""
+
+    name: str
+    summary: str | Promise
+    description: str | Promise = ""
+    message: str | Promise  # of the answer; may name arguments, as in "Task created for {email}"
+    body: type[StrictSerializer] | None = None
+    permission: str | None = None
+
+
+def describe_accepting[F: Callable[..., Any]](operation: AcceptingOperation) -> Callable[[F], F]:
+    """Let the API description know `operation`, which the decorated view method carries out.
+
+    `deferring` does so by itself; this is for methods written by hand that answer `accepted`.
+    """
+
+    def describe(method: F) -> F:
+        method.accepting_operation = operation  # type: ignore[attr-defined] # read below
+        return method
+
+    return describe
+
+
+def accepting_operation(method: object) -> AcceptingOperation | None:
+    """Return what `describe_accepting` attached to this view method, if anything."""
+    return getattr(method, "accepting_operation", None)

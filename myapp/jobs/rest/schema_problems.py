@@ -1,0 +1,124 @@
+"""The errors of the API as OpenAPI components, made by the code that answers them."""
+
+from typing import Any
+
+from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError
+from myapp.jobs.rest import problems
+
+EXAMPLE_REQUEST_ID = "8f14e45f-ceea-467f-a0e6-6d8c2b9f3d11"
+
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status", "code", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string", "description": "The name of the HTTP status."},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "code": {"type": "string", "description": "What went wrong, in one word for programs."},
+        "detail": {"type": "string", "description": "What went wrong, for people."},
+        "request_id": {"type": "string", "description": "Also sent as X-Correlation-ID."},
+        "errors": {
+            "type": "array",
+            "description": "One for each field that was refused.",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "detail"],
+                "properties": {
+                    "pointer": {
+                        "type": "string",
+                        "description": "A JSON pointer (RFC 6901) to the field.",
+                    },
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+CORRELATION_NAME = "CorrelationId"
+CORRELATION_HEADER = {
+    "description": "The id of this request: the client's own, or a new one.",
+    "required": True,
+    "schema": {"type": "string", "maxLength": 128},
+}
+RETRY_AFTER_HEADER = {
+    "description": "Seconds to wait before the next request.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0},
+}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "How to authenticate.",
+            "required": True,
+            "schema": {"type": "string"},
+        }
+    },
+    429: {"Retry-After": RETRY_AFTER_HEADER},
+    503: {"Retry-After": RETRY_AFTER_HEADER},
+}
+
+_DESCRIPTIONS = {
+    400: "The request is not valid; `errors` points at the fields.",
+    401: "No valid token or session came with the request.",
+    403: "The caller may not do this, or a session came without its CSRF token.",
+    404: "There is no such thing, or it is not the caller's.",
+    406: "The API speaks JSON only.",
+    413: "The body or the arguments in it are too large.",
+    415: "The body is not `application/json`.",
+    429: "Too many requests; `Retry-After` says when to come back.",
+    503: "The database cannot be reached right now.",
+}
+
+# Status -> code -> (detail, pointer of the field that is refused or None).
+_EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
+    400: {
+        "invalid": ("The request is not valid.", "/name"),
+        problems.code_of_status(400): ("The body is not valid JSON.", None),
+        JSONValueRefusedError.code: ("The value at /name is refused: NUL.", "/name"),
+        ArgumentsRefusedError.code: ("The arguments were refused.", "/name"),
+    },
+    401: {problems.code_of_status(401): ("Authentication credentials were not provided.", None)},
+    403: {problems.code_of_status(403): ("You may not do this.", None)},
+    404: {problems.code_of_status(404): ("Not found.", None)},
+    406: {problems.code_of_status(406): ("Could not satisfy the Accept header.", None)},
+    413: {
+        problems.code_of_status(413): ("The body may have 131072 bytes at most.", None),
+        JSONTooLargeError.code: ("The value takes more than 65536 bytes.", None),
+    },
+    415: {problems.code_of_status(415): ('Unsupported media type "text/plain".', None)},
+    429: {problems.code_of_status(429): ("Request was throttled.", None)},
+    503: {problems.code_of_status(503): ("The database cannot be reached right now.", None)},
+}
+
+
+def problem_response(status: int) -> dict[str, Any]:
+    """Return the OpenAPI response of one error status, with an example for each `code`."""
+    codes = ", ".join(f"`{code}`" for code in _EXAMPLES[status])
+    return {
+        "description": f"{_DESCRIPTIONS[status]} `code`: {codes}.",
+        "headers": {
+            "X-Correlation-ID": {"$ref": f"#/components/headers/{CORRELATION_NAME}"},
+            **_HEADERS.get(status, {}),
+        },
+        "content": {
+            problems.CONTENT_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {
+                    code: {"value": _example(status, code, *example)}
+                    for code, example in _EXAMPLES[status].items()
+                },
+            }
+        },
+    }
+
+
+def _example(status: int, code: str, detail: str, pointer: str | None) -> dict[str, Any]:
+    errors = None
+    if pointer:
+        errors = [{"pointer": pointer, "code": code, "detail": "What is wrong with this field."}]
+    value = problems.problem(status, detail=detail, code=code, errors=errors)
+    return {**value, "request_id": EXAMPLE_REQUEST_ID}
