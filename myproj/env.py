@@ -54,7 +54,7 @@ ALLOWED_HOSTS: list[str] = _env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1",
 CSRF_TRUSTED_ORIGINS: list[str] = _env.list("CSRF_TRUSTED_ORIGINS", [])
 
 # True only behind a proxy that ends TLS and always sets X-Forwarded-Proto: clients could forge it.
-BEHIND_TLS_PROXY: bool = _env.bool("BEHIND_TLS_PROXY", False)
+JOBS_BEHIND_TLS_PROXY: bool = _env.bool("JOBS_BEHIND_TLS_PROXY", False)
 
 # "text" for people, "json" for machines.
 LOG_FORMAT: str = _env.str(
@@ -84,8 +84,8 @@ DJANGO_SUPERUSER_EMAIL: str = _env.str("DJANGO_SUPERUSER_EMAIL", "")
 DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
 
 # Hours the link in an activation mail works.
-ACTIVATION_LINK_HOURS: int = _env.int(
-    "ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
+JOBS_ACTIVATION_LINK_HOURS: int = _env.int(
+    "JOBS_ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
 )
 
 # Sign-ups that one address may try in an hour, form and API together.
@@ -95,8 +95,8 @@ JOBS_SIGNUP_PER_HOUR: int = _env.int("JOBS_SIGNUP_PER_HOUR", 20, validate=valid.
 
 # Where people reach the site, for links in mails: a worker has no request to take it from.
 LOCAL_URL = "http://localhost:8000"
-PUBLIC_URL: str = _env.str(
-    "PUBLIC_URL",
+JOBS_PUBLIC_URL: str = _env.str(
+    "JOBS_PUBLIC_URL",
     LOCAL_URL,
     validate=valid.URL(schemes={"http", "https"}, require_tld=False),
 )
@@ -172,8 +172,8 @@ def _unsafe_in_production() -> list[str]:
         problems.append("DEBUG: must be false in production; it shows settings to visitors.")
     if not ALLOWED_HOSTS or any(host in ("*", ".") for host in ALLOWED_HOSTS):
         problems.append("ALLOWED_HOSTS: name the hosts served in production; '*' is refused.")
-    if PUBLIC_URL == LOCAL_URL:
-        problems.append("PUBLIC_URL: say where people reach the site; links in mails need it.")
+    if JOBS_PUBLIC_URL == LOCAL_URL:
+        problems.append("JOBS_PUBLIC_URL: say where people reach the site; links in mails need it.")
     if JOBS_EAGER:
         problems.append("JOBS_EAGER: must be false in production; jobs would run in web requests.")
     if not HAS_OWN_DATABASE:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.contrib.auth.models import Permission
 from django.db import connection
 from knox.models import get_token_model
@@ -31,6 +32,8 @@ def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
     transactional = marker is not None and marker.kwargs.get("transaction")
     if transactional or "transactional_db" in request.fixturenames:
         blocker: DjangoDbBlocker = request.getfixturevalue("django_db_blocker")
+        # Async code of a test used the ORM in this thread, whose connection nobody else closes.
+        SyncToAsync.single_thread_executor.submit(connection.close).result()
         with blocker.unblock(), connection.cursor() as cursor:
             cursor.execute(EMPTY_THE_QUEUE)
 

@@ -14,8 +14,11 @@ from myapp.errors import AppError
 # Every setting of the platform, and environment variable of the same name where there is one.
 OUR_SETTINGS = frozenset(
     {
+        "JOBS_ACTIVATION_LINK_HOURS",
         "JOBS_ARGUMENTS_MAX_BYTES",
+        "JOBS_BEHIND_TLS_PROXY",
         "JOBS_EAGER",
+        "JOBS_PUBLIC_URL",
         "JOBS_REQUEST_MAX_BYTES",
         "JOBS_RESULT_MAX_BYTES",
         "JOBS_SIGNUP_PER_HOUR",

@@ -86,7 +86,7 @@ def activate(*, token: str) -> None:
     """Let the user of this link sign in; once they are active, more visits change nothing.
 
     Raises:
-        ActivationLinkExpiredError: it is older than ACTIVATION_LINK_HOURS.
+        ActivationLinkExpiredError: it is older than JOBS_ACTIVATION_LINK_HOURS.
         ActivationLinkInvalidError: it is none of ours, or the user is gone.
     """
     users = User.objects.filter(pk=_user_id(token))
@@ -94,7 +94,7 @@ def activate(*, token: str) -> None:
     if user is None:
         raise ActivationLinkInvalidError
     if not user.is_active:
-        _user_id(token, max_age=timedelta(hours=settings.ACTIVATION_LINK_HOURS))
+        _user_id(token, max_age=timedelta(hours=settings.JOBS_ACTIVATION_LINK_HOURS))
         # Who has signed in was active once. If they are not now, somebody saw to that, and an old
         # link must not undo it.
         users.filter(last_login=None).update(is_active=True)
@@ -147,8 +147,8 @@ def _mail(user: User) -> None:
     context = {
         "username": user.username,
         # From a setting: a worker has no request to take the host from.
-        "link": f"{settings.PUBLIC_URL}{path}",
-        "hours": settings.ACTIVATION_LINK_HOURS,
+        "link": f"{settings.JOBS_PUBLIC_URL}{path}",
+        "hours": settings.JOBS_ACTIVATION_LINK_HOURS,
     }
     EmailMessage(
         subject=render_to_string("users/activation_subject.txt").strip(),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
 from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
@@ -172,7 +173,9 @@ def _public_error(error: BaseException | None) -> dict[str, str]:
         return {"code": error.code, "message": _message_of(error)}
     return {
         "code": EndCode.UNEXPECTED_ERROR,
-        "message": f"The task failed with an unexpected error ({type(error).__name__}).",
+        "message": _("The task failed with an unexpected error ({kind}).").format(
+            kind=type(error).__name__
+        ),
     }
 
 

@@ -155,7 +155,7 @@ def test_a_taken_port_is_said_first(dev: Dev) -> None:
 def test_production_is_refused(dev: Dev) -> None:
     session = dev(
         ENVIRONMENT="production",
-        PUBLIC_URL="https://jobs.example.org",
+        JOBS_PUBLIC_URL="https://jobs.example.org",
         SECRET_KEY="a key of its own, long enough for everybody",
         ALLOWED_HOSTS="jobs.example.com",
         DATABASE_URL="postgresql://localhost/nowhere",

@@ -12,7 +12,7 @@ SAFE = {
     "SECRET_KEY": "k" * 50,
     "ALLOWED_HOSTS": "jobs.example.org",
     "DATABASE_URL": "postgresql://db.example.org/jobs",
-    "PUBLIC_URL": "https://jobs.example.org",
+    "JOBS_PUBLIC_URL": "https://jobs.example.org",
 }
 
 
@@ -44,7 +44,7 @@ def test_production_starts_when_all_is_safe() -> None:
         ({"SECRET_KEY": "development-only-key-refused-in-production"}, "SECRET_KEY"),
         ({"DEBUG": "true"}, "DEBUG"),
         ({"JOBS_EAGER": "true"}, "JOBS_EAGER"),
-        ({"PUBLIC_URL": ""}, "PUBLIC_URL"),
+        ({"JOBS_PUBLIC_URL": ""}, "JOBS_PUBLIC_URL"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": "a.example.org,*"}, "ALLOWED_HOSTS"),
         ({"DATABASE_URL": ""}, "DATABASE_URL"),

@@ -15,7 +15,7 @@ PRODUCTION = {
     "SECRET_KEY": "k" * 50,
     "ALLOWED_HOSTS": "jobs.example.org",
     "DATABASE_URL": "postgresql://db.example.org/jobs",
-    "PUBLIC_URL": "https://jobs.example.org",
+    "JOBS_PUBLIC_URL": "https://jobs.example.org",
 }
 
 

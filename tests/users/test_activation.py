@@ -105,7 +105,7 @@ def test_a_link_works_for_the_hours_that_are_set(new_user: NewUser, settings: An
 
     assert Client().get(path).status_code == 410
     assert not _is_active(user)
-    settings.ACTIVATION_LINK_HOURS = 25
+    settings.JOBS_ACTIVATION_LINK_HOURS = 25
     assert Client().get(path).status_code == 302
     assert _is_active(user)
 

@@ -14,10 +14,10 @@ UNKNOWN = "unknown"
 def address_of(request: HttpRequest) -> str:
     """Return the address that sent the request: IPv4, the /64 network of IPv6, or "unknown".
 
-    Behind a proxy (BEHIND_TLS_PROXY) it is the last hop of X-Forwarded-For, which the proxy wrote;
-    those before it are whatever the client made up. Without one the header is ignored.
+    Behind a proxy (JOBS_BEHIND_TLS_PROXY) it is the last hop of X-Forwarded-For, which the proxy
+    wrote; those before it are whatever the client made up. Without one the header is ignored.
     """
-    address = _forwarded(request) if settings.BEHIND_TLS_PROXY else None
+    address = _forwarded(request) if settings.JOBS_BEHIND_TLS_PROXY else None
     address = address or _parsed(request.META.get("REMOTE_ADDR", ""))
     if address is None:
         return UNKNOWN  # a server that listens on a socket file names no address

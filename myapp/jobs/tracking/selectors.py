@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.utils.translation import gettext as _
 
 from myapp.jobs.json_values import JSON
 from myapp.jobs.tracking.errors import TaskNotFoundError
@@ -57,7 +58,7 @@ def task_result(task: Task) -> dict[str, JSON]:
 
 def _error_of_an_end_nobody_wrote(task: Task) -> dict[str, str]:
     if task.status == TaskStatus.CANCELLED:
-        return {"code": EndCode.CANCELLED, "message": "The task was cancelled."}
+        return {"code": EndCode.CANCELLED, "message": _("The task was cancelled.")}
     if task.job_is_missing:
-        return {"code": EndCode.JOB_MISSING, "message": "The job of this task was deleted."}
-    return {"code": EndCode.ENDED_OUTSIDE, "message": "The job was ended by another program."}
+        return {"code": EndCode.JOB_MISSING, "message": _("The job of this task was deleted.")}
+    return {"code": EndCode.ENDED_OUTSIDE, "message": _("The job was ended by another program.")}

@@ -195,6 +195,6 @@ def test_without_a_proxy_the_forwarded_address_is_ignored() -> None:
 def test_behind_a_proxy_the_hop_that_the_proxy_wrote_counts(
     settings: Any, forwarded: str, address: str
 ) -> None:
-    settings.BEHIND_TLS_PROXY = True
+    settings.JOBS_BEHIND_TLS_PROXY = True
 
     assert _address(REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded) == address

@@ -100,7 +100,7 @@ def _launcher(console: Console, *, port: int, database_url: str) -> Launcher:
         "PORT": str(port),
         "PYTHONUNBUFFERED": "1",
     }
-    environment.setdefault("PUBLIC_URL", f"http://localhost:{port}")
+    environment.setdefault("JOBS_PUBLIC_URL", f"http://localhost:{port}")
     if database_url:
         environment["DATABASE_URL"] = database_url
     # Ours is "command": each process sets its own.

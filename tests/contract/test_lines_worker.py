@@ -1,0 +1,309 @@
+"""docs/contract.md, "Worker and bridge"."""
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from unittest import mock
+from uuid import UUID, uuid4
+
+import job_samples
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings as django_settings
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path
+from letters.tasks import send_letter
+from postcards.tasks import send_postcard
+from procrastinate import App
+from procrastinate.contrib.django.models import ProcrastinateJob
+from programs import PROJECT, Program, eventually
+from rest_framework.test import APIClient
+
+from myapp import tasks as menu
+from myapp.jobs import testing
+from myapp.jobs.bridge import Deferred, TaskSpec, declare
+from myapp.jobs.tracking.models import Task
+from myapp.users.models import User
+
+type StartProgram = Callable[..., Program]
+
+SAMPLE: dict[str, Any] = {
+    "sample_id": UUID(int=7),
+    "day": date(2026, 3, 1),
+    "moment": datetime(2026, 3, 1, 10, tzinfo=UTC),
+    "amount": Decimal("1.50"),
+    "names": ["a"],
+}
+
+
+def _done(deferred: Deferred) -> dict[str, Any]:
+    """Wait until a worker process has done the job; return its result."""
+    task = eventually(lambda: Task.objects.filter(pk=deferred.task_id, status="DONE").first())
+    result: dict[str, Any] = task.result
+    return result
+
+
+def _without_variables(*command: str) -> list[str]:
+    names = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH", "PROCESS_ROLE")
+    return ["env", *(f"--unset={name}" for name in names), *command]
+
+
+def _python(code: str) -> str:
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], check=True, cwd=PROJECT, capture_output=True, text=True
+    )
+    return ended.stdout.strip()
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_worker_starts_by_the_long_command(start_program: StartProgram) -> None:
+    deferred = menu.debug_task.defer()
+
+    start_program(
+        *_without_variables(
+            "DJANGO_SETTINGS_MODULE=myproj.settings", "PYTHONPATH=.",
+            "procrastinate", "--app=tasks.app", "worker",
+        )
+    )  # fmt: skip
+
+    assert _done(deferred)["job_id"] == deferred.job_id
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_worker_starts_by_the_short_command(start_program: StartProgram) -> None:
+    deferred = menu.debug_task.defer()
+
+    start_program(*_without_variables("procrastinate", "--app=tasks.app", "worker"))
+
+    assert _done(deferred)["job_id"] == deferred.job_id
+
+
+def test_manage_py_is_executable() -> None:
+    ended = subprocess.run(
+        ["./manage.py", "version"],
+        check=True,
+        cwd=PROJECT,
+        # Its first line asks for the python of the PATH.
+        env={**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},  # noqa: PTH120
+        capture_output=True,
+        text=True,
+    )
+
+    assert ended.stdout.startswith("6.1")
+
+
+def test_library_app_is_installed_without_its_discovery() -> None:
+    assert "procrastinate.contrib.django" in django_settings.INSTALLED_APPS
+    assert django_settings.PROCRASTINATE_AUTODISCOVER_MODULE_NAME == ""
+
+
+def test_menu_offers_app_and_one_name_a_task() -> None:
+    names = {
+        "create_user", "debug_task", "delete_user", "get_user", "list_users",
+        "recover_unsent_activation_emails", "send_activation_email", "update_user",
+    }  # fmt: skip
+
+    assert isinstance(menu.app, App)
+    assert {name for name, value in vars(menu).items() if type(value) is TaskSpec} == names
+    assert all(getattr(menu, name).name == name for name in names)
+
+
+def test_menu_imports_before_the_registry_is_ready() -> None:
+    seen = _python(
+        "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "from myapp.tasks import app, create_user\n"
+        "from django.apps import apps; print(create_user.name, apps.ready)"
+    )
+
+    assert seen == "create_user False"
+
+
+@pytest.mark.django_db
+def test_menu_app_never_works_jobs() -> None:
+    deferred = menu.debug_task.defer()
+
+    with pytest.raises(RuntimeError, match="only defers"):
+        menu.app.run_worker()
+
+    assert Task.objects.get(pk=deferred.task_id).status == "PENDING"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_defer_writes_task_and_job_together() -> None:
+    def defer_and_fail() -> None:
+        with transaction.atomic():
+            deferred = menu.debug_task.defer()
+            assert Task.objects.get(pk=deferred.task_id).job_id == deferred.job_id
+            assert ProcrastinateJob.objects.filter(pk=deferred.job_id).exists()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        defer_and_fail()
+
+    assert not Task.objects.exists()
+    assert not ProcrastinateJob.objects.exists()
+
+
+@pytest.mark.django_db
+def test_defer_works_from_any_view(settings: Any, user: User) -> None:
+    def view(_request: HttpRequest) -> HttpResponse:
+        return HttpResponse(menu.send_activation_email.defer(user_pk=user.pk).task_id)
+
+    settings.ROOT_URLCONF = (path("remind/", view),)
+
+    answer = Client().get("/remind/")
+
+    task = testing.assert_deferred(menu.send_activation_email, user_pk=user.pk)
+    assert answer.content.decode() == str(task.pk)
+
+
+@pytest.mark.django_db
+def test_declared_types_convert_both_ways(settings: Any) -> None:
+    settings.JOBS_WORKER_APP = "job_samples.app"
+    deferred = job_samples.convert.defer(**SAMPLE)
+
+    (task,) = testing.run_jobs()
+
+    kinds = ["UUID", "date", "datetime", "Decimal", "list", "NoneType"]
+    assert (task.pk, task.status, task.result["kinds"]) == (deferred.task_id, "DONE", kinds)
+    assert task.input_data["amount"] == "1.50"
+    assert task.input_data["day"] == "2026-03-01"
+
+
+@pytest.mark.django_db
+def test_defer_async_writes_the_same() -> None:
+    deferred = async_to_sync(menu.debug_task.defer_async)()
+
+    task = Task.objects.get(pk=deferred.task_id)
+    assert (task.job_id, task.status) == (deferred.job_id, "PENDING")
+
+
+@pytest.mark.django_db
+def test_configure_changes_one_job() -> None:
+    moment = datetime(2040, 1, 2, tzinfo=UTC)
+
+    one = menu.debug_task.configure(
+        lock="l", queue="other", priority=5, schedule_at=moment, queueing_lock="q"
+    ).defer()
+    later = menu.debug_task.configure(schedule_in={"hours": 1}).defer()
+
+    job = ProcrastinateJob.objects.get(pk=one.job_id)
+    assert (job.lock, job.queue_name, job.priority) == ("l", "other", 5)
+    assert (job.scheduled_at, job.queueing_lock) == (moment, "q")
+    assert ProcrastinateJob.objects.get(pk=later.job_id).scheduled_at > datetime.now(UTC)
+    assert ProcrastinateJob.objects.get(pk=later.job_id).queue_name == "debug"
+
+
+@pytest.mark.django_db
+def test_defer_of_the_menu_can_be_patched(
+    client_of: Callable[[Any], APIClient], admin: User
+) -> None:
+    handle = Deferred(uuid4(), 1)
+    with mock.patch("myapp.tasks.list_users.defer", return_value=handle) as defer:
+        answer = client_of(admin).get("/api/users/")
+
+    defer.assert_called_once_with()
+    assert answer.json()["task_id"] == str(handle.task_id)
+    assert not Task.objects.exists()
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_installed_apps_bring_their_own_tasks(start_worker: StartProgram) -> None:
+    start_worker(DJANGO_SETTINGS_MODULE="settings_with_apps")
+
+    handles = [send_postcard.defer(to="ada"), send_letter.defer(to="bob")]
+
+    assert [_done(handle)["sent"] for handle in handles] == ["postcard", "letter"]
+
+
+def test_declarations_of_an_app_load_no_worker() -> None:
+    loaded = _python(
+        "import os, sys; sys.path.insert(0, 'tests/support')\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'settings_with_apps'\n"
+        "import django; django.setup(); import letters.tasks\n"
+        "print([n for n in ('letters.worker', 'tasks', 'myapp.jobs.worker') if n in sys.modules])"
+    )
+
+    assert loaded == "[]"
+
+
+@pytest.mark.django_db
+def test_plain_and_async_tasks_both_run(user: User) -> None:
+    from tasks import users
+
+    menu.list_users.defer()
+    menu.get_user.defer(user_id=user.pk)
+    menu.delete_user.defer(user_id=user.pk)
+
+    ended = testing.run_jobs()
+
+    functions = (users.list_users, users.get_user, users.delete_user)
+    assert [inspect.iscoroutinefunction(one) for one in functions] == [False, True, True]
+    assert [task.status for task in ended] == ["DONE"] * 3
+    assert not User.objects.exists()
+
+
+@declare(queue="samples")
+def look_around() -> None:
+    """Use everything the context offers."""
+
+
+@pytest.mark.django_db
+def test_context_offers_these_things(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.engine.app import JobsApp
+    from tasks.engine.context import TaskContext
+
+    seen: list[Any] = []
+    app = JobsApp(specs={"look_around": look_around}, import_paths=[])
+
+    @app.implements(look_around)
+    def _look(context: TaskContext) -> None:
+        seen.append((context.task_id, context.job_id, context.attempt, context.correlation_id))
+        context.progress(60, "more than half")
+        seen.append((Task.objects.get().progress, Task.objects.get().progress_message))
+        seen.append(context.should_stop())
+
+    monkeypatch.setattr(job_samples, "context_app", app, raising=False)
+    settings.JOBS_WORKER_APP = "job_samples.context_app"
+    deferred = look_around.defer()
+
+    testing.run_jobs()
+
+    ids = (deferred.task_id, deferred.job_id, 1, "unknown")
+    assert seen == [ids, (60, "more than half"), False]
+
+
+@pytest.mark.django_db
+def test_first_run_is_attempt_one(client_of: Callable[[Any], APIClient], admin: User) -> None:
+    client, deferred = client_of(admin), menu.debug_task.defer()
+    before = client.get(f"/api/tasks/{deferred.task_id}/").json()
+
+    testing.run_jobs()
+
+    after = client.get(f"/api/tasks/{deferred.task_id}/").json()
+    assert (before["attempts"], after["attempts"]) == (0, 1)
+    assert after["result"]["attempt"] == 1
+
+
+@pytest.mark.django_db
+def test_debug_task_gives_back_its_context() -> None:
+    deferred = menu.debug_task.defer()
+
+    (task,) = testing.run_jobs()
+
+    assert task.result == {
+        "task_id": str(deferred.task_id),
+        "job_id": deferred.job_id,
+        "attempt": 1,
+        "correlation_id": "unknown",
+    }
