@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from asgiref.sync import SyncToAsync
 from django.contrib.auth.models import Permission
-from django.db import connection
+from django.db import connection, connections
 from knox.models import get_token_model
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
@@ -33,7 +33,7 @@ def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
     if transactional or "transactional_db" in request.fixturenames:
         blocker: DjangoDbBlocker = request.getfixturevalue("django_db_blocker")
         # Async code of a test used the ORM in this thread, whose connection nobody else closes.
-        SyncToAsync.single_thread_executor.submit(connection.close).result()
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result()
         with blocker.unblock(), connection.cursor() as cursor:
             cursor.execute(EMPTY_THE_QUEUE)
 
