@@ -1,5 +1,7 @@
 """The home page says what is running."""
 
+import re
+
 import job_samples
 import pytest
 from django.db import connection
@@ -62,6 +64,8 @@ def test_every_page_carries_a_strict_policy(path: str) -> None:
 
     policy = answer["Content-Security-Policy"]
     assert "default-src 'self'" in policy
+    (nonce,) = set(re.findall(r"'nonce-([^']+)'", policy))
+    assert f'nonce="{nonce}"' in answer.content.decode()
     assert "unsafe" not in policy
     assert "<script>" not in answer.content.decode()
     assert " style=" not in answer.content.decode()
