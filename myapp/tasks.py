@@ -12,6 +12,7 @@ __all__ = [
     "delete_user",
     "get_user",
     "list_users",
+    "prune_ended_tasks",
     "recover_unsent_activation_emails",
     "send_activation_email",
     "update_user",
@@ -19,6 +20,11 @@ __all__ = [
 
 # What a mail server that is away or busy comes to.
 MAIL_ERRORS = (*TRANSIENT_ERRORS, smtplib.SMTPException, OSError)
+
+
+@declare(queue="upkeep")
+def prune_ended_tasks(timestamp: int) -> None:
+    """Delete what ended longer ago than it is kept; scheduled every night."""
 
 
 @declare(queue="debug")

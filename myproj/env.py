@@ -149,6 +149,9 @@ JOBS_REQUEST_MAX_BYTES: int = _env.int(
     "JOBS_REQUEST_MAX_BYTES", 128 * 1024, validate=valid.Range(1024, 64 * 1024 * 1024)
 )
 
+# Days an ended task is kept, with its arguments, result and attempts.
+JOBS_RETENTION_DAYS: int = _env.int("JOBS_RETENTION_DAYS", 30, validate=valid.Range(1, 3650))
+
 # Days an API token lives.
 JOBS_TOKEN_DAYS: int = _env.int("JOBS_TOKEN_DAYS", 30, validate=valid.Range(1, 3650))
 

@@ -21,6 +21,7 @@ OUR_SETTINGS = frozenset(
         "JOBS_PUBLIC_URL",
         "JOBS_REQUEST_MAX_BYTES",
         "JOBS_RESULT_MAX_BYTES",
+        "JOBS_RETENTION_DAYS",
         "JOBS_SIGNUP_PER_HOUR",
         "JOBS_TOKEN_DAYS",
         "JOBS_WORKER_APP",

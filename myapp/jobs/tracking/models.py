@@ -113,7 +113,14 @@ class Task(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-id"]
-        indexes: ClassVar = [models.Index(fields=["owner", "-id"], name="tracking_task_owner_id")]
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "-id"], name="tracking_task_owner_id"),
+            models.Index(
+                fields=["finished_at"],
+                name="tracking_task_finished_at",
+                condition=Q(finished_at__isnull=False),
+            ),
+        ]
         constraints: ClassVar = [
             models.CheckConstraint(
                 name="tracking_task_ended_iff_finished_at",

@@ -115,6 +115,14 @@ class Migration(migrations.Migration):
             model_name="task",
             index=models.Index(fields=["owner", "-id"], name="tracking_task_owner_id"),
         ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("finished_at__isnull", False)),
+                fields=["finished_at"],
+                name="tracking_task_finished_at",
+            ),
+        ),
         migrations.AddConstraint(
             model_name="task",
             constraint=models.CheckConstraint(
