@@ -90,6 +90,18 @@ def test_change_and_start_move_at_claim(deferred: Deferred, admin: Any) -> None:
     assert claimed.last_start_at == claimed.last_change_at > accepted.last_change_at
 
 
+def test_change_moves_at_a_cancel_by_another_hand(deferred: Deferred, admin: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT procrastinate_cancel_job_v1(%s, false, false)", [deferred.job_id])
+        cursor.execute(
+            "UPDATE procrastinate_events SET at = clock_timestamp() WHERE type = 'cancelled'"
+        )
+
+    task = task_get(task_id=deferred.task_id, caller=admin)
+    assert (task.status, task.last_start_at) == ("CANCELLED", None)
+    assert task.last_change_at > task.created_at
+
+
 @pytest.mark.parametrize(
     "broken",
     [
