@@ -109,7 +109,8 @@ def test_library_app_is_installed_without_its_discovery() -> None:
 def test_menu_offers_app_and_one_name_a_task() -> None:
     names = {
         "create_user", "debug_task", "delete_user", "get_user", "list_users",
-        "recover_unsent_activation_emails", "send_activation_email", "update_user",
+        "prune_ended_tasks", "recover_unsent_activation_emails", "send_activation_email",
+        "update_user",
     }  # fmt: skip
 
     assert isinstance(menu.app, App)
