@@ -47,8 +47,14 @@ def formatter(style: str) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             *([structlog.processors.format_exc_info] if style == "json" else []),
             renderer,
+            _printable,
         ],
     )
+
+
+def _printable(_logger: Any, _method: str, line: Any) -> str:
+    # An exception may quote half a character, which no stream can encode: the line would be lost.
+    return str(line).encode(errors="backslashreplace").decode()
 
 
 def _is_about_a_job(record: logging.LogRecord) -> bool:

@@ -35,6 +35,16 @@ def test_text_lines_carry_the_same() -> None:
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
+def test_half_a_character_loses_no_line(style: str) -> None:
+    line = formatter(style).format(_record(job="\ud800"))
+    record = _record()
+    record.msg, record.args = "half \ud800", ()
+
+    assert formatter(style).format(record).encode()
+    assert line.encode()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
 def test_a_traceback_shows_no_local_variables(style: str) -> None:
     password = "hunter" + "2"
     record = _record()
