@@ -24,6 +24,7 @@ from myapp.jobs.deferral import (
     Deferred,
     OptionArguments,
     owned_by,
+    queue_name_fits,
     uuid7,
     write,
 )
@@ -240,7 +241,7 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
     reason = None
     if len(spec.name) > MAX_TASK_NAME_LENGTH:
         reason = f"its name is longer than {MAX_TASK_NAME_LENGTH} characters."
-    elif not 0 < len(spec.queue.encode()) <= MAX_QUEUE_NAME_BYTES:
+    elif not queue_name_fits(spec.queue):
         reason = f"its queue name must have 1 to {MAX_QUEUE_NAME_BYTES} bytes."
     elif unknown := spec.sensitive - spec.arguments.names:
         reason = f"sensitive names no argument: {', '.join(sorted(unknown))}."

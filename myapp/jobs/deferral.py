@@ -103,11 +103,16 @@ class DeferOptions:
             yield "unique", "queueing_lock is given as well."
         if self.priority is not None and self.priority not in PRIORITIES:
             yield "priority", "it must lie within 32 bits."
-        if self.queue is not None and not 0 < len(self.queue.encode()) <= MAX_QUEUE_NAME_BYTES:
+        if self.queue is not None and not queue_name_fits(self.queue):
             yield "queue", f"its name must have 1 to {MAX_QUEUE_NAME_BYTES} bytes."
         for option in ("lock", "queueing_lock", "unique"):
             if len(getattr(self, option) or "") > MAX_LOCK_LENGTH:
                 yield option, f"it is longer than {MAX_LOCK_LENGTH} characters."
+
+
+def queue_name_fits(name: str) -> bool:
+    """Tell whether a queue can have this name."""
+    return 0 < len(name.encode()) <= MAX_QUEUE_NAME_BYTES
 
 
 @contextmanager

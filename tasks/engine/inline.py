@@ -115,20 +115,20 @@ async def _awaited(coroutine: Any) -> Any:
 
 
 def _claim(sql: str, **parameters: Any) -> Job | None:
-    for row in _rows(sql, **parameters):
-        names = ("id", "task_name", "queue_name", "priority", "lock", "args", "attempts")
-        values = dict(zip(names, row, strict=True))
-        return Job(
-            id=values["id"],
-            task_name=values["task_name"],
-            queue=values["queue_name"],
-            priority=values["priority"],
-            lock=values["lock"],
-            queueing_lock=None,
-            task_kwargs=json.loads(values["args"]),
-            attempts=values["attempts"],
-        )
-    return None
+    rows = _rows(sql, **parameters)
+    if not rows:
+        return None
+    job_id, task_name, queue, priority, lock, arguments, attempts = rows[0]
+    return Job(
+        id=job_id,
+        task_name=task_name,
+        queue=queue,
+        priority=priority,
+        lock=lock,
+        queueing_lock=None,
+        task_kwargs=json.loads(arguments),
+        attempts=attempts,
+    )
 
 
 def _rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from procrastinate.manager import JobManager
 from psycopg import DataError, IntegrityError, ProgrammingError
 
 from myapp.errors import AppError
-from myapp.jobs.bridge import TaskSpec
+from myapp.jobs.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
 from myapp.jobs.json_values import storable_text
 from myapp.jobs.tracking.states import STATUS_OF_JOB, EndCode, TaskStatus
 from tasks.engine.errors import OutcomeNotStorableError
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_LENGTH = 2_000
 MAX_TRACEBACK_LENGTH = 64_000
-MAX_RELATED_ID_LENGTH = 128
 
 _SQL = Path(__file__).parent / "sql"
 FINISH_SQL = (_SQL / "finish.sql").read_text()
