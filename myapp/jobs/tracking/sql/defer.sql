@@ -4,7 +4,9 @@
 -- job began to run meanwhile, or was committed after our snapshot; the caller asks again.
 -- Procrastinate's triggers write the event and the NOTIFY. Due times are by this server's clock;
 -- clock_timestamp() is when this was accepted, now() would be when the transaction began.
-WITH job AS (
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now  -- read once: made and last changed are one moment
+), job AS (
     INSERT INTO procrastinate_jobs (
         queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at
     )
@@ -23,8 +25,8 @@ WITH job AS (
     SELECT
         %(task_id)s, job.id, %(task_name)s, %(queue_name)s, %(input_data)s::jsonb,
         %(related_table)s, %(related_id)s, %(operation)s, %(owner_id)s, %(correlation_id)s, 0, 0,
-        clock_timestamp(), clock_timestamp()
-    FROM job
+        clock.now, clock.now
+    FROM job, clock
     RETURNING id, job_id
 )
 SELECT id AS task_id, job_id, true AS created FROM task
