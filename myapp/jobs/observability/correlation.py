@@ -26,6 +26,11 @@ def correlated(value: str) -> Iterator[str]:
         _current.reset(token)
 
 
+def correlate_context(value: str) -> None:
+    """Serve the current contextvars context, from now on, under the id `value`."""
+    _current.set(value)
+
+
 def accepted_or_new(offered: str | None) -> str:
     """Return `offered` when it is printable text of 1 to 128 characters, else a new id."""
     if offered and len(offered) <= MAX_LENGTH and offered.isprintable():
