@@ -62,6 +62,9 @@ def database_settings(
     }
     # What the URL says wins over our defaults.
     default["OPTIONS"] = {**KEEPALIVES, **_server_options(role), **target}
+    if role == "worker":
+        # The statement that ends a job is prepared; Django's own never are.
+        default["OPTIONS"].setdefault("prepare_threshold", 5)
     default.update(_holding(role))
     if role == "web":
         default["OPTIONS"]["pool"] = {

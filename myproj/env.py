@@ -122,7 +122,7 @@ JOBS_EAGER: bool = _env.bool("JOBS_EAGER", False)
 
 # Async task functions one worker process runs at a time.
 JOBS_WORKER_CONCURRENCY: int = _env.int(
-    "JOBS_WORKER_CONCURRENCY", 20, validate=valid.Range(1, 1000)
+    "JOBS_WORKER_CONCURRENCY", 100, validate=valid.Range(1, 1000)
 )
 
 # Plain (not async) task functions one worker process runs at a time, each in a thread that holds
@@ -132,6 +132,22 @@ JOBS_WORKER_THREADS: int = _env.int("JOBS_WORKER_THREADS", 10, validate=valid.Ra
 # Seconds between looks at the queue when no notification comes: NOTIFY is only the speed-up.
 JOBS_WORKER_POLL_SECONDS: float = _env.float(
     "JOBS_WORKER_POLL_SECONDS", 2.0, validate=valid.Range(0.1, 3600)
+)
+
+# Seconds between two signs of life of a worker. The others look for them, and for its connection,
+# three times as often.
+JOBS_WORKER_HEARTBEAT_SECONDS: float = _env.float(
+    "JOBS_WORKER_HEARTBEAT_SECONDS", 5.0, validate=valid.Range(0.1, 300)
+)
+
+# A worker whose heartbeat stands still for so many seconds is dead: its jobs begin anew elsewhere.
+JOBS_WORKER_LEASE_SECONDS: float = _env.float(
+    "JOBS_WORKER_LEASE_SECONDS", 15.0, validate=valid.Range(0.3, 3600)
+)
+
+# Seconds a task marked atomic may take: it holds a transaction open.
+JOBS_ATOMIC_SECONDS: float = _env.float(
+    "JOBS_ATOMIC_SECONDS", 30.0, validate=valid.Range(0.1, 3600)
 )
 
 # Largest arguments of one job, in bytes of JSON: pass ids, not documents.

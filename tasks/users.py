@@ -39,7 +39,7 @@ async def get_user(*, user_id: UUID) -> dict[str, Any]:
     return {"user": UserOutput(await user_aget(user_id=user_id)).data}
 
 
-@app.implements(menu.create_user)
+@app.implements(menu.create_user, atomic=True)
 def create_user(
     context: TaskContext, *, username: str, email: str, first_name: str = "", last_name: str = ""
 ) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def create_user(
     return {"user_id": str(user.pk), "message": message}
 
 
-@app.implements(menu.update_user)
+@app.implements(menu.update_user, atomic=True)
 def update_user(
     *,
     user_id: UUID,

@@ -20,7 +20,7 @@ pytest_plugins = ["process_fixtures"]
 # Django's flush between transactional tests skips unmanaged tables, and these are the library's.
 EMPTY_THE_QUEUE = (
     "TRUNCATE procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers,"
-    " procrastinate_workers"
+    " procrastinate_workers, workers_workerprocess"
 )
 
 

@@ -16,6 +16,7 @@ OUR_SETTINGS = frozenset(
     {
         "JOBS_ACTIVATION_LINK_HOURS",
         "JOBS_ARGUMENTS_MAX_BYTES",
+        "JOBS_ATOMIC_SECONDS",
         "JOBS_BEHIND_TLS_PROXY",
         "JOBS_EAGER",
         "JOBS_PUBLIC_URL",
@@ -26,6 +27,8 @@ OUR_SETTINGS = frozenset(
         "JOBS_TOKEN_DAYS",
         "JOBS_WORKER_APP",
         "JOBS_WORKER_CONCURRENCY",
+        "JOBS_WORKER_HEARTBEAT_SECONDS",
+        "JOBS_WORKER_LEASE_SECONDS",
         "JOBS_WORKER_POLL_SECONDS",
         "JOBS_WORKER_THREADS",
     }

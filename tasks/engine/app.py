@@ -1,41 +1,38 @@
-"""JobsApp: Procrastinate's App with specs, tracking, and threads of its own size."""
+"""JobsApp: Procrastinate's App with declared tasks and the engine's worker."""
 
-import asyncio
-import functools
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
-from procrastinate import JobContext, PsycopgConnector
-from procrastinate.contrib.django.db_cleanup import DjangoApp
+from procrastinate import App, PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 
 from myapp.jobs.arguments import Arguments
 from myapp.jobs.bridge import TaskSpec
-from tasks.engine.adapter import CONTEXT_PARAMETER, adapted
 from tasks.engine.connections import POOL_SIZE, check_connection_budget
-from tasks.engine.context import TaskContext
-from tasks.engine.errors import ImplementationMismatchError, MenuMismatchError, WorkerStoppedError
+from tasks.engine.errors import (
+    AsyncAtomicError,
+    ImplementationMismatchError,
+    MenuMismatchError,
+    WorkerStoppedError,
+)
 from tasks.engine.inline import InlineRunner
-from tasks.engine.outcome import OutcomeManager
+from tasks.engine.manager import EngineManager
 from tasks.engine.progress import ProgressWriter
-from tasks.engine.retry import PolicyRetryStrategy
-from tasks.engine.run import Runs
-from tasks.engine.slots import SlottedWorker
+from tasks.engine.work import CONTEXT_PARAMETER, Implementation, LibraryWork, Work
+from tasks.engine.worker import EngineWorker, lease_from_settings
 
 logger = logging.getLogger(__name__)
 
-# The event loop resolves host names in the same threads: were tasks to hold them all, no connection
-# could be made anew until one ends. Slots see to it that tasks never take these.
-SPARE_THREADS = 4
 
-
-class JobsApp(DjangoApp):
+class JobsApp(App):
     """The worker's app: implements declared tasks and records what becomes of every job."""
+
+    job_manager: EngineManager
+    worker_class: ClassVar[type[EngineWorker]] = EngineWorker
 
     def __init__(self, *, specs: Mapping[str, TaskSpec[...]], import_paths: Iterable[str]) -> None:
         connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=POOL_SIZE)
@@ -49,20 +46,27 @@ class JobsApp(DjangoApp):
             },
         )
         self.specs = dict(specs)
-        self.implemented: dict[str, TaskSpec[...]] = {}
+        self.implemented: dict[str, Implementation] = {}
         self.progress = ProgressWriter(self)
-        self.runs = Runs(self, report=self.progress.report)
-        self.job_manager = OutcomeManager(
-            self.connector, runs=self.runs, progress=self.progress, specs=self.implemented
-        )
+        self.job_manager = EngineManager(self.connector)
 
     def implements(
-        self, spec: TaskSpec[...], *, cron: str | None = None, schedule: str = ""
+        self,
+        spec: TaskSpec[...],
+        *,
+        atomic: bool = False,
+        cron: str | None = None,
+        schedule: str = "",
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Make the decorated function the worker's side of `spec`; returns it unchanged.
 
         Its arguments are those of the declaration; a first one named `context` gets the
         TaskContext. It may be async. It returns a dict that JSON can hold, or None.
+
+        With `atomic` the engine opens a transaction, and the function's writes, its result and the
+        end of the job commit together, once, or not at all: for plain functions that write to this
+        database and nowhere else, in at most JOBS_ATOMIC_SECONDS. Its `on_commit` hooks run after
+        the job is DONE. Progress is seen at once, since it travels on a connection of the engine.
 
         With `cron` the worker defers it by itself at these times (five fields, UTC), under the
         name `schedule`; its one argument `timestamp` is when it was due, in Unix seconds. These
@@ -70,6 +74,7 @@ class JobsApp(DjangoApp):
 
         Raises:
             ImplementationMismatchError: its arguments are not the declared ones.
+            AsyncAtomicError: it is async, and `atomic` is asked for.
         """
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,16 +83,14 @@ class JobsApp(DjangoApp):
                 raise ImplementationMismatchError(
                     name=spec.name, declared=spec.arguments, implemented=arguments
                 )
-            task = self.task(
-                name=spec.name,
-                queue=spec.queue,
-                priority=spec.priority,
-                retry=PolicyRetryStrategy(spec.retry),
-                pass_context=True,
-            )(adapted(function, spec=spec, context_of=self._context_of))
+            implementation = Implementation(function, spec, is_atomic=atomic)
+            if atomic and implementation.is_async:
+                raise AsyncAtomicError(name=spec.name)
+            # For the library's tools and schedules; the worker calls the implementation.
+            task = self.task(name=spec.name, queue=spec.queue, priority=spec.priority)(function)
             if cron:
                 self.periodic(cron=cron, periodic_id=schedule)(task)
-            self.implemented[spec.name] = spec
+            self.implemented[spec.name] = implementation
             return function
 
         return register
@@ -99,7 +102,17 @@ class JobsApp(DjangoApp):
     def inline_runner(self) -> InlineRunner:
         """Return what runs jobs in the caller's thread and transaction."""
         self.perform_import_paths()  # type: ignore[no-untyped-call]
-        return InlineRunner(self, runs=self.runs, specs=self.implemented)
+        return InlineRunner(self.works)
+
+    @property
+    def works(self) -> dict[str, Work]:
+        """What each task name runs: functions of ours, and tasks registered with the library."""
+        library = {
+            name: LibraryWork(task, self)
+            for name, task in self.tasks.items()
+            if name not in self.implemented
+        }
+        return {**library, **self.implemented}
 
     def mismatches(self) -> list[str]:
         """Return one sentence for each declaration without a function, and the other way round."""
@@ -127,26 +140,13 @@ class JobsApp(DjangoApp):
         threads = settings.JOBS_WORKER_THREADS
         needed = await check_connection_budget(self, threads=threads)
         logger.info("worker starts: %d threads, up to %d connections", threads, needed)
-        executor = ThreadPoolExecutor(threads + SPARE_THREADS, thread_name_prefix="task")
-        asyncio.get_running_loop().set_default_executor(executor)
-        worker = self._worker(**options)
+        worker = self._engine_worker(threads=threads, **options)
         async with self.progress.writing():
-            await worker.run()  # type: ignore[no-untyped-call]
+            await worker.run()
         if worker.failure:
             # The command line then exits with 1, so that a supervisor starts another.
             raise WorkerStoppedError(reason=repr(worker.failure)) from worker.failure
 
-    def _worker(self, **options: Any) -> SlottedWorker:
+    def _engine_worker(self, *, threads: int, **options: Any) -> EngineWorker:
         options = {**self.worker_defaults, **options}
-        return SlottedWorker(app=self, worker_middleware=[self.runs.track], **options)
-
-    def _context_of(self, job_context: JobContext) -> TaskContext:
-        run = self.runs[job_context.job.id or 0]
-        return TaskContext(
-            task_id=run.task_id,
-            job_id=run.job_id,
-            attempt=run.attempt,
-            correlation_id=run.correlation_id,
-            report=functools.partial(run.report, run),
-            stop_asked=job_context.should_abort,
-        )
+        return self.worker_class(self, lease=lease_from_settings(), threads=threads, **options)

@@ -50,6 +50,27 @@ class ProgressOutOfRangeError(AppError):
     code = "progress_out_of_range"
 
 
+class AsyncAtomicError(AppError):
+    """Task {name} is async and cannot be atomic: its transaction would be shared with every other
+    async task. Make it a plain function, or leave atomic out.
+    """
+
+    code = "async_atomic"
+
+
+class AtomicLimitError(AppError):
+    """The transaction of the task took longer than {limit} s and was rolled back."""
+
+    code = EndCode.TIME_LIMIT
+    limit: float
+
+
+class MiddlewareRefusedError(AppError):
+    """This worker calls no middleware around all tasks. Give it to the tasks that need it."""
+
+    code = "middleware_refused"
+
+
 class OutcomeNotStorableError(AppError):
     """What the task came to cannot be stored. The worker's log says why."""
 

@@ -1,172 +1,160 @@
-"""Writes what became of a run: the job, the Task and the failed attempt in one statement each."""
+"""What becomes of a run: the row of complete.sql that says so, and its log line."""
 
+import asyncio
 import json
 import logging
+import time
 import traceback
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from django.utils.translation import gettext as _
-from procrastinate.connector import BaseConnector
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
-from psycopg import DataError, IntegrityError, ProgrammingError
+from procrastinate.exceptions import JobAborted
 
 from myapp.errors import AppError
-from myapp.jobs.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
 from myapp.jobs.json_values import storable_text
-from myapp.jobs.tracking.states import STATUS_OF_JOB, EndCode, TaskStatus
+from myapp.jobs.tracking.models import AttemptKind
+from myapp.jobs.tracking.states import EndCode, TaskStatus
 from tasks.engine.errors import OutcomeNotStorableError
-from tasks.engine.progress import ProgressWriter
-from tasks.engine.run import Run, Runs
+from tasks.engine.run import Run
 
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_LENGTH = 2_000
 MAX_TRACEBACK_LENGTH = 64_000
 
-_SQL = Path(__file__).parent / "sql"
-FINISH_SQL = (_SQL / "finish.sql").read_text()
-RETRY_SQL = (_SQL / "retry.sql").read_text()
+type Outcome = dict[str, Any]
 
 
-class OutcomeManager(JobManager):
-    """Procrastinate's JobManager, which writes the Task together with the job."""
+def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
+    """Return how the run leaves `doing`, as complete.sql takes it.
 
-    def __init__(
-        self,
-        connector: BaseConnector,
-        *,
-        runs: Runs,
-        progress: ProgressWriter,
-        specs: Mapping[str, TaskSpec[...]],
-    ) -> None:
-        super().__init__(connector)
-        self._runs = runs
-        self._progress = progress
-        self._specs = specs
-
-    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        """End the job and its Task; a failure leaves its Attempt."""
-        run = self._taken(job)
-        spec = self._specs.get(run.task_name)
-        subject = spec.subject if spec else None
-        try:
-            await self._finish(finish_row(run, status, subject=subject, delete_job=delete_job))
-        except ConnectorException as error:
-            if not isinstance(error.__cause__, DataError | ProgrammingError | IntegrityError):
-                raise
-            # Whatever it is that the database cannot store: an end without it is still an end.
-            logger.exception("the outcome of job %d cannot be stored", run.job_id)
-            status, run.result, run.error = Status.FAILED, None, OutcomeNotStorableError()
-            await self._finish(finish_row(run, status, subject=None, delete_job=delete_job))
-        log_end(run, status)
-
-    async def retry_job(
-        self,
-        job: Job,
-        retry_at: datetime | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        lock: str | None = None,
-    ) -> None:
-        """Send the job back to wait; its Task shows PENDING again and keeps the failed Attempt."""
-        run = self._taken(job)
-        row = retry_row(run, retry_at=retry_at, priority=priority, queue=queue, lock=lock)
-        await self.connector.execute_query_async(RETRY_SQL, **row)
-        log_retry(run, retry_at)
-
-    async def _finish(self, row: dict[str, Any]) -> None:
-        await self.connector.execute_query_async(FINISH_SQL, **row)
-
-    def _taken(self, job: Job) -> Run:
-        run = self._runs.take(job.id or 0)
-        if run is None:
-            # A job whose task name this worker does not know never started a run.
-            run = Run.of(job, worker_name="worker")
-            run.error = LookupError(f"no task function is named {job.task_name}")
-        self._progress.forget(run)
-        return run
-
-
-def finish_row(
-    run: Run, status: Status, *, subject: str | None, delete_job: bool
-) -> dict[str, Any]:
-    """Return the parameters of FINISH_SQL.
-
-    `subject` names the table a task is about: the key `<subject>_id` of the result becomes the
-    Task's `related_id`.
+    `delete`: whose job rows go with the end: never, successful, always.
     """
-    ended_as = STATUS_OF_JOB[status.value]
-    done = ended_as == TaskStatus.DONE
-    error = _public_error(run.error) if ended_as == TaskStatus.FAILED else None
+    error = run.error
+    if error is None:
+        outcome = _done(run)
+    elif run.hand_back:
+        outcome = _left(run, "todo")
+    elif isinstance(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
+        outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
+    elif retry := _retry_of(run, error):
+        outcome = {**_left(run, "todo"), **retry, **_attempt(run, error)}
+    elif _is_cancel(error):  # by the function itself
+        outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
+    else:
+        outcome = failed(run, error)
+    outcome["delete_job"] = _goes(outcome, delete)
+    return outcome
+
+
+def failed(run: Run, error: BaseException) -> Outcome:
+    """Return the end of a run whose error is final."""
     return {
-        "job_id": run.job_id,
-        "job_status": status.value,
-        "delete_job": delete_job,
-        "end_status": ended_as.value,
-        "result": json.dumps(run.result) if done and run.result is not None else None,
-        "error": json.dumps(error) if error else None,
-        "progress": 100 if done else run.percent,
-        "progress_message": run.progress_message if run.percent is not None else None,
-        "related_id": _related_id(run.result, subject) if done else None,
-        "run_number": run.attempt,
-        **_attempt(run, failed=ended_as == TaskStatus.FAILED),
+        **_left(run, "failed"),
+        "end_status": TaskStatus.FAILED,
+        "error": json.dumps(_public_error(error)),
+        **_attempt(run, error),
     }
 
 
-def retry_row(
-    run: Run,
-    *,
-    retry_at: datetime | None,
-    priority: int | None = None,
-    queue: str | None = None,
-    lock: str | None = None,
-) -> dict[str, Any]:
-    """Return the parameters of RETRY_SQL; None keeps what the job has."""
+def untold(run: Run, error: BaseException, *, delete: str) -> Outcome:
+    """Return the end of a run about which its own policy or error could not be asked."""
+    outcome = failed(run, error)
+    return {**outcome, "delete_job": _goes(outcome, delete)}
+
+
+def unstorable(run: Run) -> Outcome:
+    """Return the end of a run whose outcome the database refused: final, and free of the cause."""
+    error = OutcomeNotStorableError()
+    return {**failed(run, error), "progress_message": None, "traceback": "", "delete_job": False}
+
+
+def cancelled(outcome: Outcome, code: str) -> Outcome:
+    """Return `outcome` as CANCELLED: `cancelled` by request, `superseded` by another job."""
     return {
-        "job_id": run.job_id,
-        "retry_at": retry_at or datetime.now(UTC),
-        "priority": priority,
-        "queue": queue,
-        "lock": lock,
-        "run_number": run.attempt,
-        **_attempt(run, failed=True),
+        **outcome,
+        "status": "aborted",
+        "end_status": TaskStatus.CANCELLED,
+        "error": json.dumps({"code": code, "message": cancellation(code)}),
     }
 
 
-def log_end(run: Run, status: Status) -> None:
+def cancellation(code: str) -> str:
+    """Return what a client reads about a cancelled task."""
+    if code == EndCode.SUPERSEDED:
+        return _("Another job of the same kind was waiting already.")
+    return _("The task was cancelled.")
+
+
+def log_end(run: Run, outcome: Outcome) -> None:
     """Write the one line about the end of a run, with ids and without arguments."""
-    ended_as = STATUS_OF_JOB[status.value]
-    seconds = (datetime.now(UTC) - run.started_at).total_seconds()
-    with run.surroundings():
-        if ended_as == TaskStatus.FAILED and not isinstance(run.error, AppError):
-            logger.error("job failed after %.3f s", seconds, exc_info=run.error)
-        else:
-            # The code, not the message: that may quote an argument.
-            code = f": {run.error.code}" if isinstance(run.error, AppError) else ""
-            logger.info("job %s after %.3f s%s", ended_as.label.lower(), seconds, code)
+    if not logger.isEnabledFor(logging.INFO) and outcome["status"] == "succeeded":
+        return
+    run.context().run(_log_end, run, outcome, time.monotonic() - run.begun)
 
 
-def log_retry(run: Run, retry_at: datetime | None) -> None:
-    """Write the one line about a failure that is not the last."""
-    with run.surroundings():
-        kind = type(run.error).__qualname__
-        logger.warning("job failed and runs again at %s: %s", retry_at, kind)
+def _log_end(run: Run, outcome: Outcome, seconds: float) -> None:
+    error = run.error
+    if outcome["status"] == "todo":
+        kind = "handed back" if run.hand_back else type(error).__qualname__
+        delay = outcome.get("retry_in") or 0.0
+        logger.warning("job failed and runs again in %.1f s: %s", delay, kind)
+    elif outcome["status"] == "failed" and not isinstance(error, AppError):
+        logger.error("job failed after %.3f s", seconds, exc_info=error)
+    else:
+        # The code, not the message: that may quote an argument.
+        code = f": {error.code}" if isinstance(error, AppError) else ""
+        ended_as = TaskStatus(outcome["end_status"]).label.lower()
+        logger.info("job %s after %.3f s%s", ended_as, seconds, code)
 
 
-def _related_id(result: Any, subject: str | None) -> str | None:
-    """Return the id of the row that a task made, by the convention `<subject>_id`."""
-    value = result.get(f"{subject}_id") if subject and isinstance(result, dict) else None
-    if isinstance(value, str | int) and len(str(value)) <= MAX_RELATED_ID_LENGTH:
-        return str(value)
-    return None
+def _done(run: Run) -> Outcome:
+    outcome = {
+        **_left(run, "succeeded"),
+        "end_status": TaskStatus.DONE,
+        "result": run.result,
+        "progress": 100,
+    }
+    if run.result is not None:
+        outcome["related_id"] = run.work.related_id(run.result)
+    return outcome
 
 
-def _public_error(error: BaseException | None) -> dict[str, str]:
+def _left(run: Run, status: str) -> Outcome:
+    return {
+        "job_id": run.job.id,
+        "worker_id": run.worker_id,
+        "run_number": run.number,
+        "status": status,
+        "progress": run.percent,
+        "progress_message": run.progress_message if run.percent is not None else None,
+        "started_at": run.job.started_at.isoformat(),
+    }
+
+
+def _retry_of(run: Run, error: BaseException) -> Outcome | None:
+    retry = run.work.retry(run, error)
+    if retry is None:
+        return None
+    return {
+        "retry_in": retry.seconds,
+        "priority": retry.priority,
+        "queue_name": retry.queue_name,
+        "lock": retry.lock,
+    }
+
+
+def _is_cancel(error: BaseException) -> bool:
+    return isinstance(error, asyncio.CancelledError)
+
+
+def _goes(outcome: Outcome, delete: str) -> bool:
+    if outcome["status"] == "todo":
+        return False
+    return delete == "always" or (delete == "successful" and outcome["status"] == "succeeded")
+
+
+def _public_error(error: BaseException) -> dict[str, str]:
     """Return what a client may read: our own errors speak, others could tell secrets."""
     if isinstance(error, AppError):
         return {"code": error.code, "message": _message_of(error)}
@@ -178,15 +166,13 @@ def _public_error(error: BaseException | None) -> dict[str, str]:
     }
 
 
-def _attempt(run: Run, *, failed: bool) -> dict[str, Any]:
-    """Return the Attempt of a failed run, its error all None for a run that did not fail."""
-    error = run.error if failed else None
-    lines = traceback.format_exception(error) if error else []
+def _attempt(run: Run, error: BaseException) -> Outcome:
+    lines = traceback.format_exception(error)
     return {
+        "attempt_kind": AttemptKind.FAILED,
         "worker_name": storable_text(run.worker_name, max_length=200),
-        "started_at": run.started_at,
-        "error_class": type(error).__qualname__[:200] if error else None,
-        "message": _message_of(error) if error else None,
+        "error_class": storable_text(type(error).__qualname__, max_length=200),
+        "message": _message_of(error),
         "traceback": storable_text("".join(lines), max_length=MAX_TRACEBACK_LENGTH),
     }
 

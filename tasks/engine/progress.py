@@ -34,13 +34,13 @@ class ProgressWriter:
     def report(self, run: Run, percent: int, message: str) -> None:
         """Note the progress of a run, to be written soon."""
         note(run, percent, message)
-        self._unwritten[run.job_id] = run
+        self._unwritten[run.job.id] = run
         if self._loop and self._wake:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def forget(self, run: Run) -> None:
         """Leave the last report to whoever ends the run: a write under way may come too late."""
-        self._unwritten.pop(run.job_id, None)
+        self._unwritten.pop(run.job.id, None)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
@@ -80,7 +80,7 @@ def note(run: Run, percent: int, message: str) -> None:
 def progress_row(runs: list[Run]) -> dict[str, str]:
     """Return the parameters of PROGRESS_SQL for the last reports of `runs`."""
     reports = [
-        [run.job_id, run.attempt, run.percent, run.progress_message]
-        for run in sorted(runs, key=lambda run: run.job_id)
+        [run.job.id, run.number, run.percent, run.progress_message]
+        for run in sorted(runs, key=lambda run: run.job.id)
     ]
     return {"reports": json.dumps(reports)}

@@ -1,127 +1,124 @@
-"""One run of a job: its start, and what its function came to.
+"""One run of a job: what was claimed, what its function came to, and the context it runs in."""
 
-The order: Procrastinate claims a job and calls `Runs.track` (its worker middleware), which begins a
-Run and reads what the Task says (`start`). The adapter then runs the function; its result or error
-is kept on the Run. Procrastinate decides about a retry and calls OutcomeManager's `finish_job` or
-`retry_job`, which takes the Run by the job's id and writes what it holds.
-"""
-
-import logging
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Self
+import contextvars
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from procrastinate import App, JobContext
-from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
-from myapp.jobs.bridge import owned_by
-from myapp.jobs.observability.correlation import UNKNOWN, correlated
-
-logger = logging.getLogger(__name__)
-
-START_SQL = (Path(__file__).parent / "sql" / "start.sql").read_text()
+from myapp.jobs.deferral import own_context
+from myapp.jobs.observability.correlation import UNKNOWN, correlate_context
+from tasks.engine.work import Work
 
 
-@dataclass(slots=True)
-class Run:
-    """What the engine knows of a run while it lasts."""
+class ClaimedJob(NamedTuple):
+    """A row of claim.sql: the job, and what its Task says; the Task's are null if it has none."""
 
-    job_id: int
+    id: int
     task_name: str
-    attempt: int  # 1 in the first run
-    worker_name: str
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    # From the Task; a job that came by another door has none.
-    task_id: UUID | None = None
-    owner_id: Any = None
-    correlation_id: str = UNKNOWN
-    # The last report; None before the first.
-    percent: int | None = None
-    progress_message: str = ""
-    # Where reports go.
-    report: Callable[["Run", int, str], None] = lambda _run, _percent, _message: None
-    # What the function came to.
-    result: Any = None
-    error: BaseException | None = None
+    queue_name: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    arguments: dict[str, Any]
+    scheduled_at: datetime | None
+    attempts: int
+    task_id: UUID | None
+    owner_id: Any
+    correlation_id: str | None
+    failed_runs: int  # since it was last sent back by hand
+    started_at: datetime  # by the server's clock
 
-    @classmethod
-    def of(cls, job: Job, *, worker_name: str) -> Self:
-        if job.id is None:
-            raise ValueError("A job that was claimed has an id.")
-        return cls(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The worker of a run, as tasks of the library are told of it."""
+
+    worker_name: str
+    worker: Worker | None = None  # None: run at once by whoever deferred it
+
+
+class Run:
+    """What the engine knows of a run while it lasts.
+
+    Job, worker and run number are the fence: whatever is written for a run is written only while
+    the job still is in this run of this worker.
+    """
+
+    __slots__ = (
+        "begun", "committed", "error", "hand_back", "job", "left", "percent", "progress_message",
+        "report",
+        "result", "stop_asked", "surroundings", "task", "work", "worker_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        job: ClaimedJob,
+        work: Work,
+        *,
+        worker_id: int | None,
+        surroundings: Surroundings,
+        report: Callable[["Run", int, str], None],
+    ) -> None:
+        self.job = job
+        self.work = work
+        self.worker_id = worker_id
+        self.surroundings = surroundings
+        self.begun = time.monotonic()
+        # Where reports go, and the last one; None before the first.
+        self.report = report
+        self.percent: int | None = None
+        self.progress_message = ""
+        self.stop_asked = False
+        # True: the worker stops before the function has ended, so another run shall follow.
+        self.hand_back = False
+        # True: it has ended, or was given up; its place is free again.
+        self.left = False
+        # True: an atomic run's outcome is committed with its effects.
+        self.committed = False
+        # What the function came to: JSON as text, or an error.
+        self.result: str | None = None
+        self.error: BaseException | None = None
+        # The asyncio task of an async function while it runs.
+        self.task: Any = None
+
+    @property
+    def number(self) -> int:
+        """1 in the first run."""
+        return self.job.attempts + 1
+
+    @property
+    def worker_name(self) -> str:
+        return self.surroundings.worker_name
+
+    @property
+    def correlation_id(self) -> str:
+        return self.job.correlation_id or UNKNOWN
+
+    def context(self) -> contextvars.Context:
+        """Return a context whose log lines carry this run's ids and whose new jobs are its kin."""
+        context = contextvars.copy_context()
+        context.run(self._enter)
+        return context
+
+    def ask_to_stop(self) -> None:
+        """Cancel an async function; a plain one sees it when it asks."""
+        self.stop_asked = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def _enter(self) -> None:
+        job = self.job
+        structlog.contextvars.bind_contextvars(
+            task_id=str(job.task_id) if job.task_id else None,
             job_id=job.id,
             task_name=job.task_name,
-            attempt=job.attempts + 1,
-            worker_name=worker_name,
+            attempt=self.number,
         )
-
-    def learn(
-        self, started_at: datetime, task_id: UUID | None, owner_id: Any, correlation_id: str | None
-    ) -> None:
-        """Take in what START_SQL found."""
-        self.started_at, self.task_id, self.owner_id = started_at, task_id, owner_id
-        self.correlation_id = correlation_id or UNKNOWN
-
-    def surroundings(self) -> ExitStack:
-        """Return a context whose log lines carry this run's ids and whose new jobs are its kin."""
-        stack = ExitStack()
-        stack.enter_context(
-            structlog.contextvars.bound_contextvars(
-                task_id=str(self.task_id) if self.task_id else None,
-                job_id=self.job_id,
-                task_name=self.task_name,
-                attempt=self.attempt,
-            )
-        )
-        stack.enter_context(correlated(self.correlation_id))
-        stack.enter_context(owned_by(self.owner_id))
-        return stack
-
-
-class Runs:
-    """The runs of this process, from their start until their outcome is taken to be written."""
-
-    def __init__(self, app: App, *, report: Callable[[Run, int, str], None]) -> None:
-        self._app = app
-        self._report = report
-        self._by_job_id: dict[int, Run] = {}
-
-    def __getitem__(self, job_id: int) -> Run:
-        return self._by_job_id[job_id]
-
-    def take(self, job_id: int) -> Run | None:
-        """Return the run of this job and forget it; None when it never started."""
-        return self._by_job_id.pop(job_id, None)
-
-    async def track(
-        self, call_next: Callable[[], Awaitable[Any]], context: JobContext, _worker: Worker
-    ) -> Any:
-        """Note the start of a run and what its function came to; worker middleware of every job."""
-        run = self.begin(context.job, worker_name=context.worker_name or "worker")
-        try:
-            await self.start(run)
-            with run.surroundings():
-                logger.info("job started")
-                run.result = await call_next()
-        except BaseException as error:
-            run.error = error
-            raise
-        return run.result
-
-    async def start(self, run: Run) -> None:
-        """Read what the Task of a job just claimed says of it."""
-        row = await self._app.connector.execute_query_one_async(START_SQL, job_id=run.job_id)
-        run.learn(row["started_at"], row["id"], row["owner_id"], row["correlation_id"])
-
-    def begin(self, job: Job, *, worker_name: str) -> Run:
-        """Return a new run of the job just claimed, and remember it."""
-        run = Run.of(job, worker_name=worker_name)
-        run.report = self._report
-        self._by_job_id[run.job_id] = run
-        return run
+        correlate_context(self.correlation_id)
+        own_context(job.owner_id)

@@ -1,5 +1,6 @@
 """docs/contract.md, "Worker and bridge"."""
 
+import asyncio
 import inspect
 import os
 import subprocess
@@ -15,7 +16,7 @@ import job_samples
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
@@ -28,8 +29,8 @@ from rest_framework.test import APIClient
 
 from myapp import tasks as menu
 from myapp.jobs import testing
-from myapp.jobs.bridge import Deferred, TaskSpec, declare
-from myapp.jobs.tracking.models import Task
+from myapp.jobs.bridge import NO_RETRY, Deferred, ItemsRefusedError, TaskSpec, declare
+from myapp.jobs.tracking.models import Attempt, Task
 from myapp.users.models import User
 
 type StartProgram = Callable[..., Program]
@@ -189,6 +190,33 @@ def test_defer_async_writes_the_same() -> None:
 
 
 @pytest.mark.django_db
+def test_defer_many_writes_all_or_none(django_assert_num_queries: Callable[..., Any]) -> None:
+    users = [{"user_id": UUID(int=number)} for number in (3, 1, 2)]
+
+    with django_assert_num_queries(1):
+        many = menu.get_user.defer_many(users)
+    also = async_to_sync(menu.get_user.defer_many_async)(users)
+
+    with transaction.atomic():
+        menu.get_user.defer_many(users)
+        transaction.set_rollback(True)
+    tasks = {task.pk: task for task in Task.objects.all()}
+    assert [tasks[one.task_id].input_data["user_id"][-1] for one in many + also] == [*"312312"]
+    assert [tasks[one.task_id].job_id for one in many + also] == [one.job_id for one in many + also]
+    assert len(tasks) == ProcrastinateJob.objects.count() == 6
+
+
+@pytest.mark.django_db
+def test_defer_many_names_the_items_it_refuses() -> None:
+    with pytest.raises(ItemsRefusedError) as caught:
+        menu.get_user.defer_many([{"user_id": UUID(int=1)}, {"user_id": "nobody"}, {}])
+
+    assert list(caught.value.problems) == [1, 2]
+    assert not Task.objects.exists()
+    assert not ProcrastinateJob.objects.exists()
+
+
+@pytest.mark.django_db
 def test_configure_changes_one_job() -> None:
     moment = datetime(2040, 1, 2, tzinfo=UTC)
 
@@ -282,6 +310,90 @@ def test_context_offers_these_things(settings: Any, monkeypatch: pytest.MonkeyPa
 
     ids = (deferred.task_id, deferred.job_id, 1, "unknown")
     assert seen == [ids, (60, "more than half"), False]
+
+
+@declare(queue="samples", retry=NO_RETRY)
+def write_user(fails: bool) -> None:
+    """Write a user, see the own progress, and fail or not."""
+
+
+def _work_atomically() -> None:
+    """Run a worker in this process, which implements `write_user` atomically, until all is done."""
+    from tasks.engine.app import JobsApp
+    from tasks.engine.context import TaskContext
+
+    app = JobsApp(specs={"write_user": write_user}, import_paths=[])
+
+    @app.implements(write_user, atomic=True)
+    def _write(context: TaskContext, *, fails: bool) -> dict[str, Any]:
+        User.objects.create_user("grace", "grace@example.org")
+        context.progress(60)
+        eventually(lambda: Task.objects.filter(pk=context.task_id, progress=60).exists())
+        if fails:
+            raise LookupError
+        return {"in_transaction": connection.in_atomic_block}
+
+    async def work() -> None:
+        async with app.open_async():
+            await app.run_worker_async(
+                wait=False, install_signal_handlers=False, listen_notify=False
+            )
+
+    asyncio.run(work())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_atomic_tasks_write_all_or_nothing() -> None:
+    failing = write_user.defer(fails=True)
+    _work_atomically()
+    users_of_the_failed = User.objects.count()
+    succeeding = write_user.defer(fails=False)
+    _work_atomically()
+
+    assert Task.objects.get(pk=failing.task_id).status == "FAILED"
+    assert Task.objects.get(pk=succeeding.task_id).status == "DONE"
+    assert (users_of_the_failed, User.objects.count()) == (0, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_progress_of_atomic_tasks_is_seen_at_once() -> None:
+    deferred = write_user.defer(fails=False)
+
+    _work_atomically()  # the function itself waits until its progress is there
+
+    task = Task.objects.get(pk=deferred.task_id)
+    assert (task.status, task.result) == ("DONE", {"in_transaction": True})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_unknown_task_names_wait() -> None:
+    stranger = look_around.defer()
+    known = write_user.defer(fails=False)
+
+    _work_atomically()
+
+    statuses = [Task.objects.get(pk=one.task_id).status for one in (stranger, known)]
+    assert statuses == ["PENDING", "DONE"]
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_jobs_of_killed_workers_run_again(start_program: StartProgram) -> None:
+    start = ("procrastinate", "--app=job_samples.app", "worker")
+    soon = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.3", "JOBS_WORKER_LEASE_SECONDS": "1.5"}
+    worker = start_program(*start, **soon)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(9)")
+        deferred = job_samples.hold.defer(key=9)
+        eventually(lambda: Task.objects.filter(pk=deferred.task_id, progress=40).exists())
+        worker.send(9)
+        start_program(*start, **soon)
+        eventually(lambda: Attempt.objects.filter(task=deferred.task_id).exists())
+        cursor.execute("SELECT pg_advisory_unlock(9)")
+
+    _done(deferred)
+    assert Task.objects.get(pk=deferred.task_id).attempts == 2
+    assert [attempt.kind for attempt in Attempt.objects.all()] == ["crashed"]
 
 
 @pytest.mark.django_db

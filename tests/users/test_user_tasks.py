@@ -114,7 +114,7 @@ def test_a_page_stays_under_the_result_cap(work: Work, settings: Any) -> None:
 
 
 def test_creating_twice_with_one_name_fails_the_second(work: Work) -> None:
-    menu.create_user.defer(username="ada", email="ada@example.org")
+    work(menu.create_user.defer(username="ada", email="ada@example.org"))
 
     task = work(menu.create_user.defer(username="ada", email="other@example.org"))
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,6 +23,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 type RunJobs = Callable[..., None]
 type TaskOf = Callable[[Deferred], Task]
+
+
+@pytest.fixture
+def _retries_held_back(transactional_db: None) -> Iterator[None]:
+    """Let no retry come in this test, as a longer backoff would."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION far() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN NEW.scheduled_at = now() + interval '1 hour'; RETURN NEW; END$$;"
+            "CREATE TRIGGER far BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW"
+            " WHEN (NEW.status = 'todo' AND OLD.status = 'doing') EXECUTE FUNCTION far()"
+        )
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION far CASCADE")
 
 
 def test_result_of_a_success_is_stored_with_its_times(run_jobs: RunJobs, task_of: TaskOf) -> None:
@@ -152,28 +167,20 @@ def test_a_transient_error_runs_again_until_the_policy_gives_up(
     assert [a.number for a in Attempt.objects.filter(task=task)] == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("_retries_held_back")
 def test_a_task_that_waits_for_its_next_attempt_is_pending(
     run_jobs: RunJobs, task_of: TaskOf
 ) -> None:
     deferred = job_samples.fail.defer(kind="once")
-    with connection.cursor() as cursor:
-        # Hold the retry back, as a longer backoff would.
-        cursor.execute(
-            "CREATE FUNCTION far() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$BEGIN NEW.scheduled_at = now() + interval '1 hour'; RETURN NEW; END$$;"
-            "CREATE TRIGGER far BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW"
-            " WHEN (NEW.status = 'todo' AND OLD.status = 'doing') EXECUTE FUNCTION far()"
-        )
-    try:
-        run_jobs()
-        task = task_of(deferred)
-        assert (task.status, task.progress, task.run_count) == ("PENDING", 0, 1)
-        assert task.finished_at is None
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP FUNCTION far CASCADE")
+
+    run_jobs()
+
+    task = task_of(deferred)
+    assert (task.status, task.progress, task.run_count) == ("PENDING", 0, 1)
+    assert task.finished_at is None
 
 
+@pytest.mark.usefixtures("_retries_held_back")
 def test_a_report_of_a_run_that_has_ended_changes_nothing(
     run_jobs: RunJobs, task_of: TaskOf
 ) -> None:
@@ -304,7 +311,7 @@ def test_a_worker_that_needs_more_connections_than_allowed_does_not_start(
 
     settings.JOBS_WORKER_THREADS = 1000
 
-    with pytest.raises(TooFewConnectionsError, match="needs 1006 connections"):
+    with pytest.raises(TooFewConnectionsError, match="needs 1008 connections"):
         samples.run_worker(wait=False)
 
 
@@ -313,16 +320,14 @@ def test_a_worker_that_stops_unasked_says_so(
 ) -> None:
     from tasks.engine.errors import WorkerStoppedError
 
-    async def gone(_worker_id: int) -> None:
+    async def gone(**_parameters: Any) -> None:
         raise ConnectionError("the database is gone")
 
-    monkeypatch.setattr(samples.job_manager, "update_heartbeat", gone)
+    monkeypatch.setattr(samples.job_manager, "claim", gone)
 
     async def work() -> None:
         async with samples.open_async():
-            await samples.run_worker_async(
-                install_signal_handlers=False, update_heartbeat_interval=0.01
-            )
+            await samples.run_worker_async(install_signal_handlers=False)
 
     with pytest.raises(WorkerStoppedError, match="the database is gone"):
         asyncio.run(work())

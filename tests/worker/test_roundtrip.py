@@ -62,11 +62,13 @@ def test_a_job_that_finds_no_free_thread_is_not_claimed(start_worker: StartWorke
         eventually(lambda: Task.objects.filter(pk=first.task_id, progress=40).exists())
         second = job_samples.hold.defer(key=8, percent=50)
         assert _status(second) == "PENDING"
-        cursor.execute("SELECT pg_advisory_unlock(8)")
+        cursor.execute("SELECT clock_timestamp(), pg_advisory_unlock(8)")
+        (unlocked_at, _) = cursor.fetchone()
 
     eventually(lambda: _status(first) == _status(second) == "DONE")
-    times = Task.objects.in_bulk([first.task_id, second.task_id])
-    assert times[first.task_id].finished_at <= times[second.task_id].started_at
+    started_at = Task.objects.get(pk=second.task_id).started_at
+    assert started_at is not None
+    assert unlocked_at <= started_at
 
 
 def _status(deferred: Deferred) -> str:

@@ -57,7 +57,7 @@ class Task(models.Model):
     """One job as its owner sees it. Written when accepted, on progress, and at the end.
 
     PENDING and PROCESSING are not stored: the job row is the truth while the job lives, and
-    `Task.objects` derives `status` from it. Rows are inserted by `sql/defer.sql` alone.
+    `Task.objects` derives `status` from it. Rows are inserted by `sql/defer.sql` and `sql/defer_many.sql`.
     """
 
     status: str  # derived: one of TaskStatus
@@ -120,6 +120,12 @@ class Task(models.Model):
                 name="tracking_task_finished_at",
                 condition=Q(finished_at__isnull=False),
             ),
+            # The reaper looks through these for jobs that ended by another hand.
+            models.Index(
+                fields=["id"],
+                name="tracking_task_unfinished",
+                condition=Q(end_status__isnull=True),
+            ),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -137,11 +143,21 @@ class Task(models.Model):
         return f"{self.task_name} {self.pk}"
 
 
+class AttemptKind(models.TextChoices):
+    """How a run came to no end of the job."""
+
+    FAILED = "failed", "Failed"  # the function raised; counts against the retry policy
+    CRASHED = "crashed", "Crashed"  # its worker died; three of these end the job
+
+
 class Attempt(models.Model):
-    """One run that failed."""
+    """One run that failed, or whose worker died."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="failed_attempts")
     number = models.PositiveIntegerField(help_text="1 is the first run.")
+    kind = models.CharField(
+        max_length=16, choices=AttemptKind.choices, db_default=AttemptKind.FAILED
+    )
     worker_name = models.CharField(max_length=200)
     error_class = models.CharField(max_length=200)
     message = models.TextField()

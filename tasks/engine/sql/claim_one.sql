@@ -1,4 +1,12 @@
 -- claim_one: the job with this id, if it waits; for running it at once by whoever deferred it.
-UPDATE procrastinate_jobs SET status = 'doing'
-WHERE id = %(job_id)s AND status = 'todo'
-RETURNING id, task_name, queue_name, priority, lock, args::text, attempts;
+WITH job AS (
+    UPDATE procrastinate_jobs SET status = 'doing'
+    WHERE id = %(job_id)s AND status = 'todo'
+    RETURNING *
+)
+SELECT
+    job.id, job.task_name, job.queue_name, job.priority, job.lock, job.queueing_lock,
+    job.args::text, job.scheduled_at, job.attempts,
+    task.id, task.owner_id, task.correlation_id, job.attempts AS failed_runs, clock_timestamp()
+FROM job
+LEFT JOIN tracking_task AS task ON task.job_id = job.id;

@@ -22,7 +22,7 @@ def test_readyz_answers_200_when_the_schema_is_there() -> None:
 
 @pytest.mark.django_db
 def test_readyz_answers_503_when_a_migration_is_missing() -> None:
-    MigrationRecorder(connection).record_unapplied("tracking", "0001_create_task_and_attempt")
+    MigrationRecorder(connection).record_unapplied("tracking", "0003_index_unfinished_tasks")
 
     answer = Client().get("/readyz")
 

@@ -1,0 +1,115 @@
+"""Atomic runs: effects, result and completion in one Django transaction, committed once."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from django.db import connection, transaction
+from django.db.utils import InterfaceError, OperationalError
+
+from tasks.engine.errors import AtomicLimitError
+from tasks.engine.manager import COMPLETE_SQL, complete_parameters
+from tasks.engine.outcome import Outcome, outcome_of
+from tasks.engine.run import Run
+
+logger = logging.getLogger(__name__)
+
+_COMPLETE_ATOMIC_SQL = (Path(__file__).parent / "sql" / "complete_atomic.sql").read_text()
+
+
+class StaleRunError(Exception):
+    """The job was taken away from this run: its transaction is rolled back, nothing is written."""
+
+
+class UnansweredCommitError(Exception):
+    """The connection was lost during COMMIT: only the job's row tells whether it took place."""
+
+
+class AtomicRuns:
+    """Runs plain functions in a transaction each, and ends those that take too long."""
+
+    def __init__(self, *, limit_seconds: float) -> None:
+        self._limit = limit_seconds
+        self._running: dict[Run, tuple[float, Any]] = {}
+        self._lock = threading.Lock()
+
+    def call(self, run: Run, before_completion: Callable[[], None], *, delete: str) -> None:
+        """Run the function and commit its outcome with its effects; in the thread of the run.
+
+        Raises:
+            StaleRunError: the job is no longer in this run; nothing was committed.
+            UnansweredCommitError: whether it was committed has to be read.
+            Exception: what the function, a deferred constraint at COMMIT, or a hook raised;
+                `run.committed` tells the last from the others.
+        """
+        completed = False
+        deadline = time.monotonic() + self._limit
+        try:
+            with self._limited(run, deadline), transaction.atomic(durable=True):
+                # The first of the hooks: what a later one raises comes after the commit.
+                transaction.on_commit(lambda: _note_commit(run))
+                run.result = run.work.encode(run.work.call(run))
+                before_completion()
+                self._check(deadline)
+                complete_here(outcome_of(run, delete=delete))
+                completed = True
+        except (OperationalError, InterfaceError) as error:
+            if completed and not run.committed:
+                raise UnansweredCommitError from error
+            if not run.committed:
+                self._check(deadline)  # cancelled for it
+            raise
+
+    def cancel_overdue(self) -> None:
+        """Cancel the statement of each run that is over its limit; its next one is refused."""
+        now = time.monotonic()
+        with self._lock:
+            for deadline, backend in self._running.values():
+                if now > deadline and backend is not None:
+                    backend.cancel()
+
+    @contextmanager
+    def _limited(self, run: Run, deadline: float) -> Iterator[None]:
+        connection.ensure_connection()
+
+        def refuse_when_overdue(execute: Any, *arguments: Any) -> Any:
+            self._check(deadline)
+            return execute(*arguments)
+
+        with self._lock:
+            self._running[run] = (deadline, connection.connection)
+        try:
+            with connection.execute_wrapper(refuse_when_overdue):
+                yield
+        finally:
+            with self._lock:
+                del self._running[run]
+
+    def _check(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise AtomicLimitError(limit=self._limit)
+
+
+def complete_here(outcome: Outcome) -> None:
+    """Write an outcome over Django's connection, in the transaction that is open there.
+
+    Raises:
+        StaleRunError: the job is no longer in this run.
+    """
+    statement, parameters = COMPLETE_SQL, complete_parameters([outcome])
+    if outcome["status"] == "succeeded" and not outcome["delete_job"]:
+        statement, parameters = _COMPLETE_ATOMIC_SQL, {"related_id": None, **outcome}
+    # Not Django's cursor: a connection prepares these statements once.
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(statement, parameters)
+        if cursor.fetchone() is None:
+            raise StaleRunError
+
+
+def _note_commit(run: Run) -> None:
+    run.committed = True

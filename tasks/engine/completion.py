@@ -1,0 +1,136 @@
+"""Writes outcomes in groups: one statement in flight, what ends meanwhile goes out in the next."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+import psycopg
+
+from myapp.jobs.tracking.states import EndCode
+from tasks.engine.connections import is_transient
+from tasks.engine.manager import EngineManager
+from tasks.engine.outcome import Outcome, cancelled, log_end, unstorable
+from tasks.engine.run import Run
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP = 500
+MAX_GROUP_BYTES = 4 * 1024 * 1024
+QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
+
+type Ended = tuple[Run, Outcome]
+
+
+class Completer:
+    """Takes runs that have ended and sees to it that their outcome is written, or found stale."""
+
+    def __init__(self, manager: EngineManager, on_written: Callable[[list[Run]], None]) -> None:
+        self._manager = manager
+        self._on_written = on_written
+        self._waiting: list[Ended] = []
+        self._in_flight: list[Ended] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def backlog(self) -> int:
+        """Outcomes not yet written."""
+        return len(self._waiting) + len(self._in_flight)
+
+    def add(self, run: Run, outcome: Outcome) -> None:
+        """Write this outcome soon. On the event loop only."""
+        self._waiting.append((run, outcome))
+        self._idle.clear()
+        self._wake.set()
+
+    def note_written(self, runs: list[Run]) -> None:
+        """Take note of runs whose outcome was written elsewhere."""
+        self._on_written(runs)
+
+    def note_stale(self, run: Run) -> None:
+        """Take note of a run that found its job taken away."""
+        self._count_stale(run)
+        self._on_written([run])
+
+    async def drained(self) -> None:
+        """Return when every outcome is written."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write for ever; until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._in_flight = self._next_group()
+            if not self._waiting:
+                self._wake.clear()
+            await self._write(self._in_flight)
+            self._in_flight = []
+            if not self._waiting:
+                self._idle.set()
+
+    def _next_group(self) -> list[Ended]:
+        size = count = 0
+        for _run, outcome in self._waiting[:MAX_GROUP]:
+            size += len(outcome.get("result") or "") + len(outcome.get("traceback") or "")
+            if size > MAX_GROUP_BYTES and count:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    async def _write(self, group: list[Ended]) -> None:
+        try:
+            await self._write_surely(group)
+        except psycopg.Error:
+            # One of them cannot be written as it is: the others must not wait for it.
+            for ended in group:
+                await self._write_alone(ended)
+
+    async def _write_alone(self, ended: Ended) -> None:
+        run, outcome = ended
+        try:
+            await self._write_surely([ended])
+        except psycopg.Error as error:
+            if error.diag.constraint_name == QUEUEING_LOCK_INDEX:
+                await self._write_surely([(run, cancelled(outcome, EndCode.SUPERSEDED))])
+            else:
+                logger.exception("the outcome of job %d cannot be stored", run.job.id)
+                await self._write_plainly(run)
+
+    async def _write_plainly(self, run: Run) -> None:
+        try:
+            await self._write_surely([(run, unstorable(run))])
+        except psycopg.Error:
+            # The reaper finds the job and lets it run again; the third time it ends.
+            logger.exception("job %d cannot be ended", run.job.id)
+
+    async def _write_surely(self, group: list[Ended]) -> None:
+        """Write `group`, again and again while only the surroundings are the cause."""
+        pause = 0.0
+        while True:
+            try:
+                written = await self._manager.complete([outcome for _, outcome in group])
+                break
+            except psycopg.Error as error:
+                if not is_transient(error):
+                    raise
+                self._manager.counts[type(error).__name__] += 1
+                pause = min(5.0, max(0.2, pause * 2))
+                logger.warning("%d outcomes wait for the database: %s", len(group), error)
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # nosec B311 # jitter
+        self._note(group, written)
+
+    def _note(self, group: list[Ended], written: dict[int, bool]) -> None:
+        for run, outcome in group:
+            stopped = written.get(run.job.id)
+            if stopped is None:
+                self._count_stale(run)
+            else:
+                log_end(run, cancelled(outcome, EndCode.CANCELLED) if stopped else outcome)
+        self._on_written([run for run, _ in group])
+
+    def _count_stale(self, run: Run) -> None:
+        self._manager.counts["stale"] += 1
+        logger.warning("job %d was not ours any more: its outcome is dropped", run.job.id)

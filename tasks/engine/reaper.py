@@ -1,0 +1,299 @@
+"""The reaper: every worker looks after the others, and after itself.
+
+Dead is what a connected observer saw: a heartbeat that stood still for the whole lease, or an
+advisory lock found free on two looks. An observer that was itself away, frozen or without a
+database, starts anew, so that such time counts against nobody.
+"""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from django.utils.translation import gettext as _
+from psycopg.rows import dict_row
+
+from myapp.jobs.tracking.models import AttemptKind
+from myapp.jobs.tracking.states import STATUS_OF_JOB, STATUS_WITHOUT_JOB, EndCode, TaskStatus
+from tasks.engine.completion import QUEUEING_LOCK_INDEX
+from tasks.engine.connections import connected, engine_parameters
+from tasks.engine.heartbeat import LOCK_CLASS
+from tasks.engine.manager import COMPLETE_SQL, complete_parameters
+from tasks.engine.outcome import Outcome, cancelled
+
+logger = logging.getLogger(__name__)
+
+MAX_CRASHES = 3
+# Unfinished Tasks looked through at a time for jobs that ended by another hand.
+PIECE = 1000
+_SMALLEST_ID = UUID(int=0)
+
+_SQL = Path(__file__).parent / "sql"
+_LOOK_SQL = (_SQL / "look.sql").read_text()
+_ELECT_SQL = "SELECT pg_try_advisory_xact_lock(%s, 0) AS elected"
+_DECLARE_DEAD_SQL = (_SQL / "declare_dead.sql").read_text()
+_CRASHED_JOBS_SQL = (_SQL / "crashed_jobs.sql").read_text()
+_UNREGISTER_SQL = (_SQL / "unregister.sql").read_text()
+_END_OUTSIDE_SQL = (_SQL / "end_outside.sql").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """When a worker is dead, in seconds."""
+
+    heartbeat: float  # between two signs of life
+    lease: float  # a heartbeat that stood still for so long
+    lock_free: float  # an advisory lock found free on two looks so far apart
+    look: float  # between two looks
+
+
+class Seen(NamedTuple):
+    """A worker as it was when its heartbeat was first seen to be what it is."""
+
+    heartbeat: str | None
+    since: float
+    free_since: float | None  # first look of those that found its lock free
+
+
+class DeadWorker(NamedTuple):
+    """A worker that shall be declared dead."""
+
+    id: int
+    name: str
+    heartbeat: str | None
+    reason: str
+
+
+class Observer:
+    """Remembers what was seen of each worker; judges from that alone, with no clock but its own."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._seen: dict[int, Seen] = {}
+        self._last_look: float | None = None
+
+    def forget(self) -> None:
+        """Start anew: this observer was away."""
+        self._seen = {}
+
+    def look(self, workers: list[dict[str, Any]], *, now: float) -> list[DeadWorker]:
+        """Take in what a look showed at `now` (seconds of any steady clock); return who is dead."""
+        if self._last_look is not None and now - self._last_look > max(3 * self._lease.look, 5.0):
+            self.forget()
+        self._last_look = now
+        self._seen = {worker["id"]: self._see(worker, now) for worker in workers}
+        return [dead for worker in workers if (dead := self._judge(worker, now))]
+
+    def _see(self, worker: dict[str, Any], now: float) -> Seen:
+        before = self._seen.get(worker["id"])
+        if before is None or before.heartbeat != worker["heartbeat"]:
+            before = Seen(worker["heartbeat"], now, None)
+        if not worker["lock_free"]:
+            return before._replace(free_since=None)
+        return before if before.free_since is not None else before._replace(free_since=now)
+
+    def _judge(self, worker: dict[str, Any], now: float) -> DeadWorker | None:
+        seen = self._seen[worker["id"]]
+        reason = None
+        if seen.heartbeat is None:
+            reason = "it is not registered any more"
+        elif seen.free_since is not None and now - seen.free_since >= self._lease.lock_free:
+            reason = "its connection ended"
+        elif now - seen.since >= self._lease.lease:
+            reason = f"no heartbeat for {now - seen.since:.0f} s"
+        return DeadWorker(worker["id"], worker["name"], seen.heartbeat, reason) if reason else None
+
+
+class Reaper:
+    """Hands the jobs of the dead back, and ends what ended elsewhere; mostly it just looks."""
+
+    def __init__(self, lease: Lease, *, queues: list[str] | None, worker_name: str) -> None:
+        self.lease = lease
+        self._queues = queues
+        self._worker_name = worker_name
+        self._observer = Observer(lease)
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._after_id = _SMALLEST_ID
+        self._next_sweep = 0.0
+        self._told_of_foreign = False
+        self.others = 0  # workers of ours beside this one, at the last look
+
+    async def look(self, worker_id: int) -> list[dict[str, Any]]:
+        """Look around, and do what has to be done; returns the jobs that run under `worker_id`.
+
+        Raises:
+            psycopg.Error: the database did not answer; what was seen so far is forgotten.
+        """
+        try:
+            connection = await self._connected()
+            seen = await self._look(connection, worker_id)
+            others = [worker for worker in seen["workers"] if worker["id"] != worker_id]
+            self.others = len(others)
+            dead = self._observer.look(others, now=time.monotonic())
+            if dead or seen["orphans"]:
+                await self._reap(connection, dead)
+            await self._sweep_in_time(connection)
+        except psycopg.Error:
+            self._observer.forget()
+            await self.close()
+            raise
+        self._tell_of_foreign(seen["foreign"])
+        held: list[dict[str, Any]] = seen["held"]
+        return held
+
+    async def release(self, worker_id: int, job_ids: list[int]) -> None:
+        """Hand back jobs that run under this worker's id and that it does not know of."""
+        connection = await self._connected()
+        async with connection.transaction():
+            await self._rescue(connection, worker_id, self._worker_name, job_ids)
+
+    async def close(self) -> None:
+        """Close the connection if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _look(self, connection: psycopg.AsyncConnection[Any], worker_id: int) -> Any:
+        parameters = {
+            "worker_id": worker_id,
+            "queues": self._queues,
+            "lock_class": LOCK_CLASS,
+        }
+        cursor = await connection.execute(_LOOK_SQL, parameters)
+        return await cursor.fetchone()
+
+    async def _reap(self, connection: psycopg.AsyncConnection[Any], dead: list[DeadWorker]) -> None:
+        """One of the workers does this at a time; the others find nothing left to do."""
+        async with connection.transaction():
+            cursor = await connection.execute(_ELECT_SQL, [LOCK_CLASS])
+            row = await cursor.fetchone()
+            if row and row["elected"]:
+                for worker in dead:
+                    await self._bury(connection, worker)
+                await self._rescue(connection, None, "a worker that is gone")
+
+    async def _bury(self, connection: psycopg.AsyncConnection[Any], worker: DeadWorker) -> None:
+        if worker.heartbeat is not None:
+            parameters = {"worker_id": worker.id, "heartbeat": worker.heartbeat}
+            cursor = await connection.execute(_DECLARE_DEAD_SQL, parameters)
+            if await cursor.fetchone() is None:
+                return
+        logger.error("worker %s (%d) is dead: %s", worker.name, worker.id, worker.reason)
+        await self._rescue(connection, worker.id, worker.name)
+        # Jobs whose row somebody held go on without a worker, and are found by that.
+        await connection.execute(_UNREGISTER_SQL, {"worker_id": worker.id})
+
+    async def _rescue(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        worker_id: int | None,
+        worker_name: str,
+        job_ids: list[int] | None = None,
+    ) -> None:
+        # What a worker of ours ran is ours, whatever its queue.
+        queues = self._queues if worker_id is None else None
+        parameters = {"worker_id": worker_id, "queues": queues, "job_ids": job_ids}
+        cursor = await connection.execute(_CRASHED_JOBS_SQL, parameters)
+        for job in await cursor.fetchall():
+            await self.rescue_job(connection, _crashed(job, worker_id, worker_name))
+
+    async def rescue_job(self, connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
+        """Write what becomes of one job; whatever hinders it must not hinder the next."""
+        try:
+            await _complete(connection, outcome)
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.constraint_name != QUEUEING_LOCK_INDEX:
+                raise
+            outcome = cancelled(outcome, EndCode.SUPERSEDED)
+            await _complete(connection, outcome)
+        except psycopg.DatabaseError:
+            if connection.closed:
+                raise
+            logger.exception("job %d could not be rescued", outcome["job_id"])
+            return
+        logger.warning(
+            "job %d of %s leaves PROCESSING for %s",
+            outcome["job_id"], outcome["worker_name"], outcome["status"],
+        )  # fmt: skip
+
+    async def _sweep_in_time(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Look through some unfinished Tasks now and then; what they read is right even before."""
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + 10 * self.lease.look
+        cursor = await connection.execute(_END_OUTSIDE_SQL, _sweep_parameters(self._after_id))
+        row = await cursor.fetchone()
+        if row is not None:
+            self._after_id = row["last_id"] or _SMALLEST_ID
+            if row["ended"]:
+                logger.warning("%d tasks were ended: their jobs ended elsewhere", row["ended"])
+
+    def _tell_of_foreign(self, worker_ids: list[int]) -> None:
+        if worker_ids and not self._told_of_foreign:
+            logger.error(
+                "plain Procrastinate workers (%s) run jobs of queues that this worker serves:"
+                " what is promised of ours does not hold for them. Give each queues of its own",
+                ", ".join(map(str, worker_ids)),
+            )
+        self._told_of_foreign = bool(worker_ids)
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connected(**engine_parameters("reaper"), row_factory=dict_row)
+        return self._connection
+
+
+async def _complete(connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
+    async with connection.transaction():  # a savepoint: this job alone fails
+        await connection.execute(COMPLETE_SQL, complete_parameters([outcome]))
+
+
+def _crashed(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
+    message = _("{worker} died while it ran this.").format(worker=worker_name)
+    outcome: Outcome = {
+        "job_id": job["id"],
+        "worker_id": worker_id,
+        "run_number": job["attempts"] + 1,
+        "status": "todo",
+        "delete_job": False,
+        "started_at": job["started_at"].isoformat(),
+        "attempt_kind": AttemptKind.CRASHED,
+        "worker_name": worker_name[:200],
+        "error_class": "WorkerDied",
+        "message": message,
+        "traceback": "",
+    }
+    if job["crashes"] + 1 < MAX_CRASHES:
+        return outcome
+    text = _("Its worker died {count} times while it ran this.").format(count=MAX_CRASHES)
+    error = {"code": EndCode.CRASHED, "message": text}
+    return {
+        **outcome,
+        "status": "failed",
+        "end_status": TaskStatus.FAILED,
+        "error": json.dumps(error),
+    }
+
+
+def _sweep_parameters(after_id: UUID) -> dict[str, Any]:
+    ends = {job: end.value for job, end in STATUS_OF_JOB.items()}
+    outside = {"code": EndCode.ENDED_OUTSIDE, "message": _("The job was ended by another program.")}
+    errors = {
+        "failed": outside,
+        "cancelled": {"code": EndCode.CANCELLED, "message": _("The task was cancelled.")},
+        "aborted": {"code": EndCode.CANCELLED, "message": _("The task was cancelled.")},
+        "missing": {
+            "code": EndCode.JOB_MISSING,
+            "message": _("The job of this task was deleted."),
+        },
+    }
+    return {
+        "after_id": after_id,
+        "batch": PIECE,
+        "end_status": json.dumps({**ends, "missing": STATUS_WITHOUT_JOB.value}),
+        "errors": json.dumps(errors),
+    }

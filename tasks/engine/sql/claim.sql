@@ -1,0 +1,178 @@
+-- claim: up to `slots` jobs become ours, in one statement; priority first, then the oldest.
+--
+-- What may run is in three places, each a partial index that holds nothing else:
+--   ready  no lock, no time: workers_job_ready, read in order for each queue that has any
+--   due    a time, which has come: workers_job_due, the first ones of each queue and priority
+--   heads  the first job of a lock, if nothing of that lock runs: workers_job_lock_head, hopping from
+--          lock to lock (a loose index scan), `looks` locks a claim from `from_lock` on; the next
+--          claim goes on from there, so that ten thousand waiting locks slow nobody down
+-- Queues and locks are hopped through with `> last ORDER BY ... LIMIT 1`: one index probe each.
+-- The equality of a queue or priority is written as two bounds: equal to a constant, the column would
+-- drop out of the order, and Procrastinate's index on (priority, id) would do, which walks everything.
+-- The `status` of a job found is compared as text, so that the primary key is probed and no partial
+-- index that looks short. Jobs that somebody else is claiming are stepped over. A job whose name this worker has no function
+-- for (`names`) waits for one that has. Plain functions run in threads, of which `threads` are free,
+-- async ones in `async_slots`. `window` bounds how far a worker looks that is full of one kind.
+--
+-- Always answers with one row at least: its `next_due_in` (seconds until a job falls due) and
+-- `next_lock` (null: the last lock was seen) stand beside a null id when nothing was claimed.
+WITH RECURSIVE queue (name) AS (
+    (
+        SELECT queue_name FROM procrastinate_jobs
+        WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL
+        ORDER BY queue_name, priority DESC, id LIMIT 1
+    )
+    UNION ALL
+    SELECT next.queue_name
+    FROM queue
+    CROSS JOIN LATERAL (
+        SELECT queue_name FROM procrastinate_jobs
+        WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL AND queue_name > queue.name
+        ORDER BY queue_name, priority DESC, id LIMIT 1
+    ) AS next
+), due_group (queue_name, priority) AS (
+    (
+        SELECT queue_name, priority FROM procrastinate_jobs
+        WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
+        ORDER BY queue_name, priority, scheduled_at, id LIMIT 1
+    )
+    UNION ALL
+    SELECT next.queue_name, next.priority
+    FROM due_group
+    CROSS JOIN LATERAL (
+        SELECT queue_name, priority FROM procrastinate_jobs
+        WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
+          AND (queue_name, priority) > (due_group.queue_name, due_group.priority)
+        ORDER BY queue_name, priority, scheduled_at, id LIMIT 1
+    ) AS next
+), look (step, lock, id, queue_name, task_name, priority, scheduled_at) AS (
+    (
+        SELECT 1, lock, id, queue_name, task_name, priority, scheduled_at
+        FROM procrastinate_jobs
+        WHERE status = 'todo' AND lock IS NOT NULL AND lock >= %(from_lock)s AND %(looks)s > 0
+        ORDER BY lock, priority DESC, id LIMIT 1
+    )
+    UNION ALL
+    SELECT look.step + 1, next.*
+    FROM look
+    CROSS JOIN LATERAL (
+        SELECT lock, id, queue_name, task_name, priority, scheduled_at
+        FROM procrastinate_jobs
+        WHERE status = 'todo' AND lock IS NOT NULL AND lock > look.lock
+        ORDER BY lock, priority DESC, id LIMIT 1
+    ) AS next
+    WHERE look.step <= %(looks)s
+), ready AS MATERIALIZED (
+    SELECT job.id, job.priority, job.task_name
+    FROM queue
+    CROSS JOIN LATERAL (
+        SELECT candidate.id, candidate.priority, candidate.task_name
+        FROM (
+            SELECT id, priority, task_name FROM procrastinate_jobs
+            WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL
+              AND queue_name >= queue.name AND queue_name <= queue.name
+            ORDER BY queue_name, priority DESC, id LIMIT %(window)s
+        ) AS candidate
+        CROSS JOIN LATERAL (
+            SELECT status FROM procrastinate_jobs
+            WHERE id = candidate.id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS free
+        WHERE free.status::text = 'todo' AND candidate.task_name = ANY(%(names)s)
+        LIMIT %(slots)s
+    ) AS job
+    WHERE %(queues)s::text[] IS NULL OR queue.name = ANY(%(queues)s)
+), due AS MATERIALIZED (
+    SELECT job.id, job.priority, job.task_name
+    FROM due_group
+    CROSS JOIN LATERAL (
+        SELECT candidate.id, candidate.priority, candidate.task_name
+        FROM (
+            SELECT id, priority, task_name FROM procrastinate_jobs
+            WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
+              AND (queue_name, priority) >= (due_group.queue_name, due_group.priority)
+              AND (queue_name, priority) <= (due_group.queue_name, due_group.priority)
+              AND scheduled_at <= now()
+            ORDER BY queue_name, priority, scheduled_at, id LIMIT %(window)s
+        ) AS candidate
+        CROSS JOIN LATERAL (
+            SELECT status FROM procrastinate_jobs
+            WHERE id = candidate.id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS free
+        WHERE free.status::text = 'todo' AND candidate.task_name = ANY(%(names)s)
+        LIMIT %(slots)s
+    ) AS job
+    WHERE %(queues)s::text[] IS NULL OR due_group.queue_name = ANY(%(queues)s)
+), head AS MATERIALIZED (
+    SELECT look.id, look.priority, look.task_name
+    FROM look
+    CROSS JOIN LATERAL (
+        SELECT status FROM procrastinate_jobs
+        WHERE id = look.id
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS free
+    WHERE free.status::text = 'todo' AND look.step <= %(looks)s
+      AND (%(queues)s::text[] IS NULL OR look.queue_name = ANY(%(queues)s))
+      AND (look.scheduled_at IS NULL OR look.scheduled_at <= now())
+      AND look.task_name = ANY(%(names)s)
+      AND NOT EXISTS (
+          SELECT FROM procrastinate_jobs AS running
+          WHERE running.status = 'doing' AND running.lock = look.lock
+      )
+), chosen AS MATERIALIZED (
+    SELECT id
+    FROM (
+        SELECT
+            id, priority, in_thread,
+            row_number() OVER (PARTITION BY in_thread ORDER BY priority DESC, id) AS place
+        FROM (
+            SELECT id, priority, task_name = ANY(%(plain_names)s) AS in_thread
+            FROM (TABLE ready UNION ALL TABLE due UNION ALL TABLE head) AS free
+        ) AS free
+    ) AS free
+    WHERE place <= CASE WHEN in_thread THEN %(threads)s ELSE %(async_slots)s END
+    ORDER BY priority DESC, id LIMIT %(slots)s
+), claimed AS (
+    UPDATE procrastinate_jobs AS job
+    SET status = 'doing', worker_id = %(worker_id)s
+    FROM chosen
+    WHERE job.id = chosen.id
+    RETURNING job.id, job.task_name, job.queue_name, job.priority, job.lock, job.queueing_lock,
+        job.args, job.scheduled_at, job.attempts
+)
+SELECT
+    job.*,
+    task.id AS task_id, task.owner_id, task.correlation_id,
+    CASE WHEN job.attempts > 0 THEN (
+        -- Sent back by hand, a job starts counting anew.
+        SELECT count(*) FROM tracking_attempt AS attempt
+        WHERE attempt.task_id = task.id AND attempt.kind = 'failed'
+          AND attempt.finished_at > coalesce((
+              SELECT max(event.at) FROM procrastinate_events AS event
+              WHERE event.job_id = job.id AND event.type = 'retried'
+          ), '-infinity')
+    ) ELSE 0 END AS failed_runs,
+    clock_timestamp() AS started_at,
+    CASE WHEN (SELECT count(*) FROM chosen) < %(slots)s THEN extract(epoch FROM (
+        SELECT min(scheduled_at)
+        FROM (
+            SELECT first.scheduled_at
+            FROM due_group
+            CROSS JOIN LATERAL (
+                SELECT scheduled_at FROM procrastinate_jobs
+                WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
+                  AND (queue_name, priority) >= (due_group.queue_name, due_group.priority)
+                  AND (queue_name, priority) <= (due_group.queue_name, due_group.priority)
+                  AND scheduled_at > now()
+                ORDER BY queue_name, priority, scheduled_at, id LIMIT 1
+            ) AS first
+            UNION ALL
+            SELECT scheduled_at FROM look WHERE scheduled_at > now()
+        ) AS later
+    ) - now())::float END AS next_due_in,
+    (SELECT lock FROM look WHERE step = %(looks)s + 1) AS next_lock
+FROM (SELECT) AS always
+LEFT JOIN claimed AS job ON true
+LEFT JOIN tracking_task AS task ON task.job_id = job.id
+ORDER BY job.priority DESC, job.id;

@@ -1,0 +1,95 @@
+-- complete: jobs leave `doing`, each with its Task and, for a run that failed, its Attempt; all in one
+-- statement, or none of it. Answers with the rows that were written, what is missing was stale; and
+-- with `stops` where a job that should go back to `todo` was asked to stop.
+--
+-- The fence: job, worker and run number must be what they were at the claim. Who was declared dead,
+-- or writes twice, finds another run number and changes nothing.
+-- Locks are taken in one order everywhere: job rows by id, then Tasks, then Attempts. `held` locks by
+-- id, and `written` counts, which is to say that all jobs are written before the first Task is touched.
+-- A job that should go back to `todo` but is asked to stop ends as %(aborted)s instead.
+-- The planner: the sorted outcomes drive a LATERAL, whose lock keeps it from being flattened, so that
+-- each job is one probe of the primary key, in the order of ids; the Tasks follow by their unique key.
+-- `status` is compared as text: else partial indexes could be read from end to end for each outcome,
+-- which look empty to statistics taken while nothing ran.
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now  -- read once: one moment for the job and its Task
+), held AS MATERIALIZED (
+    SELECT
+        outcome.*,
+        outcome.status = 'todo' AND job.abort_requested AS stops
+    FROM (
+        SELECT * FROM json_to_recordset(%(outcomes)s::json) AS outcome (
+            job_id bigint, worker_id bigint, run_number integer,
+            -- the job
+            status procrastinate_job_status, delete_job boolean, retry_in float,
+            priority integer, queue_name text, lock text,
+            -- its Task
+            end_status text, result text, error text, progress smallint, progress_message text,
+            related_id text, started_at timestamptz,
+            -- the Attempt
+            attempt_kind text, worker_name text, error_class text, message text, traceback text
+        )
+        ORDER BY job_id
+    ) AS outcome
+    CROSS JOIN LATERAL (
+        SELECT status, worker_id, attempts, abort_requested
+        FROM procrastinate_jobs
+        WHERE id = outcome.job_id
+        FOR NO KEY UPDATE
+    ) AS job
+    WHERE job.status::text = 'doing'
+      AND job.worker_id IS NOT DISTINCT FROM outcome.worker_id
+      AND job.attempts = outcome.run_number - 1
+), moved AS (
+    UPDATE procrastinate_jobs AS job
+    SET status = CASE WHEN held.stops THEN %(aborted)s ELSE held.status END,
+        attempts = job.attempts + 1,
+        worker_id = NULL,
+        abort_requested = false,
+        scheduled_at = CASE
+            WHEN held.status = 'todo' AND NOT held.stops AND held.retry_in IS NOT NULL
+            THEN clock.now + make_interval(secs => held.retry_in)
+            ELSE job.scheduled_at
+        END,
+        priority = coalesce(held.priority, job.priority),
+        queue_name = coalesce(held.queue_name, job.queue_name),
+        lock = coalesce(held.lock, job.lock)
+    FROM held, clock
+    WHERE job.id = held.job_id AND NOT held.delete_job
+    RETURNING job.id
+), deleted AS (
+    DELETE FROM procrastinate_jobs AS job
+    USING held
+    WHERE job.id = held.job_id AND held.delete_job
+    RETURNING job.id
+), written AS MATERIALIZED (
+    SELECT count(*) AS jobs FROM (TABLE moved UNION ALL TABLE deleted) AS job
+), told AS (
+    UPDATE tracking_task AS task
+    SET end_status = CASE WHEN held.stops THEN %(cancelled)s ELSE held.end_status END,
+        result = held.result::jsonb,
+        error = CASE WHEN held.stops THEN %(cancelled_error)s ELSE held.error END::jsonb,
+        progress = CASE WHEN held.status = 'todo' AND NOT held.stops THEN 0
+                        ELSE coalesce(held.progress, task.progress) END,
+        progress_message = CASE WHEN held.status = 'todo' AND NOT held.stops THEN ''
+                                ELSE coalesce(held.progress_message, task.progress_message) END,
+        related_id = coalesce(task.related_id, held.related_id),
+        attempts = held.run_number,
+        started_at = CASE WHEN held.status = 'todo' AND NOT held.stops THEN task.started_at
+                          ELSE held.started_at END,
+        finished_at = CASE WHEN held.status <> 'todo' OR held.stops THEN clock.now END,
+        updated_at = clock.now
+    FROM held, clock, written
+    WHERE task.job_id = held.job_id AND task.end_status IS NULL
+), attempted AS (
+    INSERT INTO tracking_attempt (
+        task_id, number, kind, worker_name, error_class, message, traceback, started_at, finished_at
+    )
+    -- Of a Task that has ended, too: a job that was sent back from its end is counted all the same.
+    SELECT
+        task.id, held.run_number, held.attempt_kind, held.worker_name, held.error_class,
+        held.message, held.traceback, held.started_at, clock.now
+    FROM held, clock, written, tracking_task AS task
+    WHERE held.attempt_kind IS NOT NULL AND task.job_id = held.job_id
+)
+SELECT held.job_id, held.stops FROM held;

@@ -1,0 +1,39 @@
+-- look: what this worker sees of itself and of the others; the reaper compares two looks.
+--   workers: those of ours, each with its heartbeat as it is and whether its lock is free
+--   held: the jobs running under this worker's id, `stop` being those that were asked to stop
+--   orphans: running jobs without a worker, in the queues given (null: all)
+--   foreign: workers of the library that run a job in those queues
+SELECT
+    coalesce((
+        SELECT json_agg(json_build_object(
+            'id', process.id,
+            'name', process.name,
+            'heartbeat', worker.last_heartbeat::text,
+            'lock_free', process.has_session AND NOT EXISTS (
+                SELECT FROM pg_locks
+                WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+                  AND classid = %(lock_class)s
+                  AND objid = process.id %% 2147483647 + 1
+                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            )
+        ))
+        FROM workers_workerprocess AS process
+        LEFT JOIN procrastinate_workers AS worker ON worker.id = process.id
+    ), '[]') AS workers,
+    coalesce((
+        SELECT json_agg(json_build_object('id', id, 'stop', abort_requested))
+        FROM procrastinate_jobs
+        WHERE status = 'doing' AND worker_id = %(worker_id)s
+    ), '[]') AS held,
+    (
+        SELECT count(*) FROM procrastinate_jobs
+        WHERE status = 'doing' AND worker_id IS NULL
+          AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s))
+    ) AS orphans,
+    coalesce((
+        SELECT json_agg(DISTINCT job.worker_id)
+        FROM procrastinate_jobs AS job
+        WHERE job.status = 'doing' AND job.worker_id IS NOT NULL
+          AND (%(queues)s::text[] IS NULL OR job.queue_name = ANY(%(queues)s))
+          AND NOT EXISTS (SELECT FROM workers_workerprocess AS ours WHERE ours.id = job.worker_id)
+    ), '[]') AS "foreign";

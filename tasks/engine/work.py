@@ -1,0 +1,204 @@
+"""What a job runs: a function of ours that implements a declaration, or a task of the library."""
+
+import inspect
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from django.conf import settings
+from procrastinate import App, JobContext
+from procrastinate.job_context import AbortReason
+from procrastinate.jobs import Job
+from procrastinate.middleware import compose
+from procrastinate.tasks import Task as LibraryTask
+
+from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
+from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, check_json, dump_json
+from tasks.engine.context import TaskContext
+from tasks.engine.errors import ArgumentsDoNotFitError, ResultNotJSONError, ResultTooLargeError
+
+if TYPE_CHECKING:
+    from tasks.engine.run import Run
+
+CONTEXT_PARAMETER = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another run: in how many seconds, and what becomes different; None keeps what the job has."""
+
+    seconds: float
+    priority: int | None = None
+    queue_name: str | None = None
+    lock: str | None = None
+
+
+class Work(Protocol):
+    """What the engine asks of the function behind a task name."""
+
+    is_async: bool
+    is_atomic: bool
+
+    def call(self, run: "Run") -> Any:
+        """Call the function; returns its result, or a coroutine of it."""
+
+    def encode(self, result: Any) -> str | None:
+        """Return a result as JSON text to store, None for none."""
+
+    def retry(self, run: "Run", error: BaseException) -> Retry | None:
+        """Return whether and when the job runs again after this error; None to give up."""
+
+    def related_id(self, result: str) -> str | None:
+        """Return the id of the row that the run made, if the result names it."""
+
+
+class Implementation:
+    """A function of ours behind a declaration: declared types in, a checked result out."""
+
+    def __init__(
+        self, function: Callable[..., Any], spec: TaskSpec[...], *, is_atomic: bool
+    ) -> None:
+        self.spec = spec
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_atomic = is_atomic
+        self._function = function
+        self._takes_context = CONTEXT_PARAMETER in inspect.signature(function).parameters
+
+    def call(self, run: "Run") -> Any:
+        """Raises ArgumentsDoNotFitError when what is stored no longer fits the declaration."""
+        try:
+            arguments = self.spec.arguments.load(run.job.arguments)
+        except ArgumentsRefusedError as error:
+            raise ArgumentsDoNotFitError(summary=error.summary) from None
+        if self._takes_context:
+            return self._function(context=_context_of(run), **arguments)
+        return self._function(**arguments)
+
+    def encode(self, result: Any) -> str | None:
+        """Raises ResultNotJSONError and ResultTooLargeError for results that cannot be kept."""
+        if result is None:
+            return None
+        if not isinstance(result, dict):
+            kind = type(result).__name__
+            raise ResultNotJSONError(reason=f"it must be a dict or None, not {kind}.")
+        try:
+            check_json(result)
+            return dump_json(result, max_bytes=settings.JOBS_RESULT_MAX_BYTES)
+        except JSONValueRefusedError as error:
+            raise ResultNotJSONError(reason=f"{error.pointer} {error.reason}".strip()) from None
+        except JSONTooLargeError as error:
+            raise ResultTooLargeError(size=error.size, limit=error.limit) from None
+
+    def retry(self, run: "Run", error: BaseException) -> Retry | None:
+        """Count failed runs by their Attempts; all runs where there are none, without a Task."""
+        job = run.job
+        failed_before = job.failed_runs if job.task_id else job.attempts
+        seconds = self.spec.retry.delay_seconds(failed_runs=failed_before + 1, error=error)
+        return None if seconds is None else Retry(seconds)
+
+    def related_id(self, result: str) -> str | None:
+        """By convention the key `<subject>_id` of the result."""
+        if not self.spec.subject:
+            return None
+        value = json.loads(result).get(f"{self.spec.subject}_id")
+        if isinstance(value, str | int) and len(str(value)) <= MAX_RELATED_ID_LENGTH:
+            return str(value)
+        return None
+
+
+class LibraryWork:
+    """A task registered with Procrastinate's own decorator; its result is dropped."""
+
+    is_atomic = False
+
+    def __init__(self, task: LibraryTask[Any, Any, Any], app: App) -> None:
+        self.is_async = inspect.iscoroutinefunction(task.func)
+        self._task = task
+        self._app = app
+
+    def call(self, run: "Run") -> Any:
+        context = self._context_of(run)
+        arguments = [context] if self._task.pass_context else []
+
+        def call_task() -> Any:
+            return self._task(*arguments, **run.job.arguments)
+
+        middleware = self._task.task_middleware
+        worker = run.surroundings.worker
+        if not middleware or worker is None:
+            return call_task()
+        # They wrap a coroutine function where the task is one.
+        wrapped = _awaiting(call_task) if self.is_async else call_task
+        return compose(middleware, wrapped, context, worker)()
+
+    def encode(self, _result: Any) -> None:
+        return None
+
+    def retry(self, run: "Run", error: BaseException) -> Retry | None:
+        asked = self._task.get_retry_exception(exception=error, job=_library_job(run))
+        if asked is None:
+            return None
+        decision = asked.retry_decision
+        at = decision.retry_at
+        seconds = (at - datetime.now(UTC)).total_seconds() if at else 0.0
+        return Retry(max(seconds, 0.0), decision.priority, decision.queue, decision.lock)
+
+    def related_id(self, _result: str) -> None:
+        return None
+
+    def _context_of(self, run: "Run") -> JobContext:
+        worker = run.surroundings.worker
+        return JobContext(
+            app=self._app,
+            worker_name=run.worker_name,
+            worker_queues=worker.queues if worker else None,
+            additional_context=dict((worker and worker.additional_context) or {}),
+            job=_library_job(run),
+            start_timestamp=time.time(),
+            abort_reason=lambda: _abort_reason(run),
+        )
+
+
+def _context_of(run: "Run") -> TaskContext:
+    return TaskContext(
+        task_id=run.job.task_id,
+        job_id=run.job.id,
+        attempt=run.number,
+        correlation_id=run.correlation_id,
+        report=lambda percent, message: run.report(run, percent, message),
+        stop_asked=lambda: run.stop_asked,
+    )
+
+
+def _abort_reason(run: "Run") -> AbortReason | None:
+    if run.hand_back:
+        return AbortReason.SHUTDOWN
+    return AbortReason.USER_REQUEST if run.stop_asked else None
+
+
+def _awaiting(call: Callable[[], Any]) -> Callable[[], Any]:
+    async def call_async() -> Any:
+        return await call()
+
+    return call_async
+
+
+def _library_job(run: "Run") -> Job:
+    job = run.job
+    return Job(
+        id=job.id,
+        status="doing",
+        queue=job.queue_name,
+        priority=job.priority,
+        lock=job.lock,
+        queueing_lock=job.queueing_lock,
+        task_name=job.task_name,
+        task_kwargs=job.arguments,
+        scheduled_at=job.scheduled_at,
+        attempts=job.attempts,
+        worker_id=run.worker_id,
+    )
