@@ -13,7 +13,7 @@ FIND_PYTHON := for candidate in $(INTERPRETER) python$$(cat .python-version) pyt
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Install into .venv what the lock says
 
@@ -25,6 +25,12 @@ test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=.
 
 e2e: $(INSTALLED) ## Run the tests that need a browser (Debian's chromium)
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m e2e -p no:randomly $(ARGS)
+
+bench: $(INSTALLED) ## Measure ours beside the peers, and write docs/performance.md (ARGS=...)
+	@$(PYTHON) -m benchmarks $(ARGS)
+
+bench-quick: $(INSTALLED) ## Measure ours beside Procrastinate in less than a minute
+	@$(PYTHON) -m benchmarks --quick $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, dead code, migrations
 	@$(VENV)/bin/ruff check .
@@ -65,4 +71,4 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@
 
-.PHONY: help install run test e2e lint format lock clean
+.PHONY: help install run test e2e bench bench-quick lint format lock clean

@@ -1,0 +1,1 @@
+"""This project, measured: tasks of its own for the benchmark, and a worker app that runs them."""
