@@ -5,6 +5,9 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
+# A process for each core, with a database each; `make test PARALLEL=` runs one after another.
+PARALLEL ?= -n auto --maxprocesses 4
+
 # The first interpreter that is new enough; .python-version names the one we develop with.
 FIND_PYTHON := for candidate in $(INTERPRETER) python$$(cat .python-version) python3.14 python3.13 python3.12 python3 python; do \
 	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then echo $$candidate; exit 0; fi; \
@@ -21,7 +24,7 @@ run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=
 	@$(PYTHON) manage.py dev
 
 test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=... for pytest)
-	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e" $(ARGS)
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e" $(PARALLEL) $(ARGS)
 
 e2e: $(INSTALLED) ## Run the tests that need a browser (Debian's chromium)
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m e2e -p no:randomly $(ARGS)

@@ -28,6 +28,8 @@ from tasks.engine.outcome import Outcome, cancelled
 logger = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
+# So much later than allowed a lock found free is looked at again: clocks are read twice.
+MARGIN_SECONDS = 0.01
 # Unfinished Tasks looked through at a time for jobs that ended by another hand.
 PIECE = 1000
 _SMALLEST_ID = UUID(int=0)
@@ -37,7 +39,7 @@ _LOOK_SQL = (_SQL / "look.sql").read_text()
 _ELECT_SQL = "SELECT pg_try_advisory_xact_lock(%s, 0) AS elected"
 _DECLARE_DEAD_SQL = (_SQL / "declare_dead.sql").read_text()
 _CRASHED_JOBS_SQL = (_SQL / "crashed_jobs.sql").read_text()
-_UNREGISTER_SQL = (_SQL / "unregister.sql").read_text()
+_BURY_SQL = (_SQL / "bury.sql").read_text()
 _END_OUTSIDE_SQL = (_SQL / "end_outside.sql").read_text()
 
 
@@ -88,6 +90,15 @@ class Observer:
         self._seen = {worker["id"]: self._see(worker, now) for worker in workers}
         return [dead for worker in workers if (dead := self._judge(worker, now))]
 
+    def next_judgement(self, *, now: float) -> float | None:
+        """Return in how many seconds a lock seen free will have been so for long enough."""
+        waits = [
+            seen.free_since + self._lease.lock_free - now
+            for seen in self._seen.values()
+            if seen.free_since is not None
+        ]
+        return max(min(waits), 0.0) if waits else None
+
     def _see(self, worker: dict[str, Any], now: float) -> Seen:
         before = self._seen.get(worker["id"])
         if before is None or before.heartbeat != worker["heartbeat"]:
@@ -121,6 +132,11 @@ class Reaper:
         self._next_sweep = 0.0
         self._told_of_foreign = False
         self.others = 0  # workers of ours beside this one, at the last look
+
+    def next_look(self, pause: float) -> float:
+        """Return in how many seconds to look again: `pause`, or sooner if a worker may be dead."""
+        due = self._observer.next_judgement(now=time.monotonic())
+        return pause if due is None else min(pause, due + MARGIN_SECONDS)
 
     async def look(self, worker_id: int) -> list[dict[str, Any]]:
         """Look around, and do what has to be done; returns the jobs that run under `worker_id`.
@@ -184,8 +200,7 @@ class Reaper:
                 return
         logger.error("worker %s (%d) is dead: %s", worker.name, worker.id, worker.reason)
         await self._rescue(connection, worker.id, worker.name)
-        # Jobs whose row somebody held go on without a worker, and are found by that.
-        await connection.execute(_UNREGISTER_SQL, {"worker_id": worker.id})
+        await connection.execute(_BURY_SQL, {"worker_id": worker.id})
 
     async def _rescue(
         self,
@@ -205,15 +220,13 @@ class Reaper:
         """Write what becomes of one job; whatever hinders it must not hinder the next."""
         try:
             await _complete(connection, outcome)
-        except psycopg.errors.UniqueViolation as error:
-            if error.diag.constraint_name != QUEUEING_LOCK_INDEX:
-                raise
-            outcome = cancelled(outcome, EndCode.SUPERSEDED)
-            await _complete(connection, outcome)
-        except psycopg.DatabaseError:
+        except psycopg.DatabaseError as error:
             if connection.closed:
                 raise
-            logger.exception("job %d could not be rescued", outcome["job_id"])
+            if error.diag.constraint_name != QUEUEING_LOCK_INDEX:
+                logger.exception("job %d could not be rescued", outcome["job_id"])
+                return
+            await self.rescue_job(connection, cancelled(outcome, EndCode.SUPERSEDED))
             return
         logger.warning(
             "job %d of %s leaves PROCESSING for %s",

@@ -256,7 +256,8 @@ class EngineWorker(Worker):
         unknown: set[int] = set()
         await self._registered.wait()
         while True:
-            await asyncio.sleep(_jittered(self.lease.look * 0.2) + self.lease.look * 0.9)
+            pause = _jittered(self.lease.look * 0.2) + self.lease.look * 0.9
+            await asyncio.sleep(self.reaper.next_look(pause))
             await asyncio.to_thread(self.runner.atomic.cancel_overdue)
             try:
                 unknown = await self._look(unknown)

@@ -57,7 +57,8 @@ class Task(models.Model):
     """One job as its owner sees it. Written when accepted, on progress, and at the end.
 
     PENDING and PROCESSING are not stored: the job row is the truth while the job lives, and
-    `Task.objects` derives `status` from it. Rows are inserted by `sql/defer.sql` and `sql/defer_many.sql`.
+    `Task.objects` derives `status` from it. Rows are inserted by `sql/defer.sql` and
+    `sql/defer_many.sql` alone.
     """
 
     status: str  # derived: one of TaskStatus

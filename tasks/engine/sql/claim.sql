@@ -7,8 +7,8 @@
 --          lock to lock (a loose index scan), `looks` locks a claim from `from_lock` on; the next
 --          claim goes on from there, so that ten thousand waiting locks slow nobody down
 -- Queues and locks are hopped through with `> last ORDER BY ... LIMIT 1`: one index probe each.
--- The equality of a queue or priority is written as two bounds: equal to a constant, the column would
--- drop out of the order, and Procrastinate's index on (priority, id) would do, which walks everything.
+-- The equality of a ready queue is written as two bounds: equal to a constant, the column would drop
+-- out of the order, and Procrastinate's index on (priority, id) would do, which walks everything.
 -- The `status` of a job found is compared as text, so that the primary key is probed and no partial
 -- index that looks short. Jobs that somebody else is claiming are stepped over. A job whose name this worker has no function
 -- for (`names`) waits for one that has. Plain functions run in threads, of which `threads` are free,
@@ -90,10 +90,9 @@ WITH RECURSIVE queue (name) AS (
         FROM (
             SELECT id, priority, task_name FROM procrastinate_jobs
             WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
-              AND (queue_name, priority) >= (due_group.queue_name, due_group.priority)
-              AND (queue_name, priority) <= (due_group.queue_name, due_group.priority)
+              AND queue_name = due_group.queue_name AND priority = due_group.priority
               AND scheduled_at <= now()
-            ORDER BY queue_name, priority, scheduled_at, id LIMIT %(window)s
+            ORDER BY scheduled_at, id LIMIT %(window)s
         ) AS candidate
         CROSS JOIN LATERAL (
             SELECT status FROM procrastinate_jobs
@@ -162,10 +161,9 @@ SELECT
             CROSS JOIN LATERAL (
                 SELECT scheduled_at FROM procrastinate_jobs
                 WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
-                  AND (queue_name, priority) >= (due_group.queue_name, due_group.priority)
-                  AND (queue_name, priority) <= (due_group.queue_name, due_group.priority)
+                  AND queue_name = due_group.queue_name AND priority = due_group.priority
                   AND scheduled_at > now()
-                ORDER BY queue_name, priority, scheduled_at, id LIMIT 1
+                ORDER BY scheduled_at, id LIMIT 1
             ) AS first
             UNION ALL
             SELECT scheduled_at FROM look WHERE scheduled_at > now()

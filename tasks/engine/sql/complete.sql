@@ -6,11 +6,11 @@
 -- or writes twice, finds another run number and changes nothing.
 -- Locks are taken in one order everywhere: job rows by id, then Tasks, then Attempts. `held` locks by
 -- id, and `written` counts, which is to say that all jobs are written before the first Task is touched.
--- A job that should go back to `todo` but is asked to stop ends as %(aborted)s instead.
+-- A job that should go back to `todo` but is asked to stop is aborted instead.
 -- The planner: the sorted outcomes drive a LATERAL, whose lock keeps it from being flattened, so that
 -- each job is one probe of the primary key, in the order of ids; the Tasks follow by their unique key.
--- `status` is compared as text: else partial indexes could be read from end to end for each outcome,
--- which look empty to statistics taken while nothing ran.
+-- `status` is compared as text, and `end_status` through coalesce: else partial indexes could be read
+-- from end to end for each outcome, which look empty to statistics taken while nothing ran.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now  -- read once: one moment for the job and its Task
 ), held AS MATERIALIZED (
@@ -80,7 +80,7 @@ WITH clock AS MATERIALIZED (
         finished_at = CASE WHEN held.status <> 'todo' OR held.stops THEN clock.now END,
         updated_at = clock.now
     FROM held, clock, written
-    WHERE task.job_id = held.job_id AND task.end_status IS NULL
+    WHERE task.job_id = held.job_id AND coalesce(task.end_status, '') = ''
 ), attempted AS (
     INSERT INTO tracking_attempt (
         task_id, number, kind, worker_name, error_class, message, traceback, started_at, finished_at

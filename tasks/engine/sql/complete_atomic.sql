@@ -1,6 +1,6 @@
 -- complete_atomic: the end of a run that succeeded, in the transaction of its effects: complete.sql for
 -- the one case that is hot there, without its groups. No row: the run is stale, and the caller rolls
--- back. `status` is compared as text, which keeps the partial indexes out: the primary key it is.
+-- back. `status` is compared as text and `end_status` through coalesce, which keeps partial indexes out.
 WITH job AS (
     UPDATE procrastinate_jobs
     SET status = %(status)s, attempts = attempts + 1, worker_id = NULL, abort_requested = false
@@ -21,6 +21,6 @@ WITH job AS (
         finished_at = clock.now,
         updated_at = clock.now
     FROM (SELECT clock_timestamp() AS now OFFSET 0) AS clock, job
-    WHERE tracking_task.job_id = job.id AND end_status IS NULL
+    WHERE tracking_task.job_id = job.id AND coalesce(end_status, '') = ''
 )
 SELECT id FROM job;

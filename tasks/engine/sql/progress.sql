@@ -2,6 +2,7 @@
 -- The attempt is the fence: a report of a run that has ended, which its retry or its end overtook,
 -- finds that many attempts on the Task already and changes nothing. The check is on the row that is
 -- locked, so it is made again after a wait. Rows are locked in the order of job ids.
+-- The coalesce keeps the partial index on unfinished Tasks out, which may look short.
 UPDATE tracking_task AS task
 SET progress = report.percent, progress_message = report.message, updated_at = clock_timestamp()
 FROM (
@@ -11,7 +12,7 @@ FROM (
         SELECT id FROM tracking_task
         WHERE job_id = (item ->> 0)::bigint
           AND attempts < (item ->> 1)::integer
-          AND end_status IS NULL
+          AND coalesce(end_status, '') = ''
         FOR NO KEY UPDATE
     ) AS locked ON true
 ) AS report

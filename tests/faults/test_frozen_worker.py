@@ -1,0 +1,136 @@
+"""A worker is frozen for longer than its lease, and thaws when its job was given to another.
+
+The lease is shortened to 1.5 s; the connections of the frozen worker live on all the while, so its
+heartbeat alone tells.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import crash_samples
+import pytest
+from crash_ledgers import effects_of, rows, starts_of
+from django.db import connection
+from programs import Program, eventually
+
+from myapp.jobs.bridge import Deferred
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.worker,
+    pytest.mark.usefixtures("ledgers"),
+]
+
+KEY = 4711
+SHORT_LEASE = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.3", "JOBS_WORKER_LEASE_SECONDS": "1.5"}
+
+type StartWorker = Callable[..., Program]
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    """Hold the advisory lock that the tasks wait for; let go with `_let_go`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [KEY])
+    yield
+    _let_go()
+
+
+@pytest.mark.parametrize("task_name", ["pay", "pay_plainly"])
+def test_a_worker_that_thaws_writes_nothing_for_a_job_that_another_ran(
+    task_name: str, start_worker: StartWorker, held: None
+) -> None:
+    frozen, job = _freeze_in_a_run(start_worker, task_name)
+    other = start_worker("crash_samples.app", **SHORT_LEASE)
+    before = _run_by_another(other, job)
+
+    frozen.send(signal.SIGCONT)
+    frozen.line("was declared dead; it registers anew")
+    frozen.line(f"job {job.job_id} was not ours any more")
+
+    assert _written(job) == before
+    assert [run for run, _pid in starts_of(job)] == [1, 2]
+    # An atomic effect was undone with its run; a plain one is the task's own affair.
+    assert effects_of(job) == (1 if task_name == "pay" else 2)
+
+
+def test_a_worker_that_thaws_goes_on_with_new_jobs(start_worker: StartWorker, held: None) -> None:
+    frozen, job = _freeze_in_a_run(start_worker, "pay")
+    other = start_worker("crash_samples.app", **SHORT_LEASE)
+    _run_by_another(other, job)
+    other.send(signal.SIGTERM)
+    assert other.end() == 0
+
+    frozen.send(signal.SIGCONT)
+    frozen.line("was declared dead; it registers anew")
+    new = crash_samples.pay.defer()
+
+    eventually(lambda: _written(new)["task"][0] == "DONE")
+    assert starts_of(new) == [(1, frozen.process.pid)]
+    assert rows("SELECT count(*) FROM workers_workerprocess") == [(1,)]
+
+
+@pytest.mark.parametrize("task_name", ["pay", "pay_plainly"])
+def test_without_the_fence_a_worker_that_thaws_is_caught_writing(
+    task_name: str, start_worker: StartWorker, held: None
+) -> None:
+    frozen, job = _freeze_in_a_run(start_worker, task_name, CRASH_TWIN="no_fence")
+    other = start_worker("crash_samples.app", **SHORT_LEASE)
+    before = _run_by_another(other, job)
+
+    frozen.send(signal.SIGCONT)
+
+    eventually(lambda: _written(job) != before)
+    assert effects_of(job) == 2
+
+
+def _freeze_in_a_run(
+    start_worker: StartWorker, task_name: str, **environment: str
+) -> tuple[Program, Deferred]:
+    worker = start_worker("crash_samples.app", **SHORT_LEASE, **environment)
+    job = crash_samples.SPECS[task_name].defer(key=KEY)
+    eventually(lambda: _waiting_for_key() == 1)
+    worker.send(signal.SIGSTOP)
+    return worker, job
+
+
+def _run_by_another(other: Program, job: Deferred) -> dict[str, Any]:
+    """Let the other worker find the frozen one dead and run its job; return what it wrote."""
+    assert "no heartbeat" in other.line("is dead")
+    eventually(lambda: _waiting_for_key() == 2)
+    _let_go()
+    eventually(lambda: _written(job)["task"][0] == "DONE")
+    written = _written(job)
+    assert written["job"] == ("succeeded", 2, None)
+    assert written["attempts"] == [(1, "crashed")]
+    return written
+
+
+def _let_go() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+
+
+def _waiting_for_key() -> int:
+    """Return how many runs wait for the advisory lock."""
+    sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
+    return int(rows(sql, [KEY])[0][0])
+
+
+def _written(job: Deferred) -> dict[str, Any]:
+    return {
+        "job": rows(
+            "SELECT status::text, attempts, worker_id FROM procrastinate_jobs WHERE id = %s",
+            [job.job_id],
+        )[0],
+        "task": rows(
+            "SELECT end_status, result, error, attempts, progress, started_at, finished_at,"
+            " updated_at FROM tracking_task WHERE id = %s",
+            [job.task_id],
+        )[0],
+        "attempts": rows(
+            "SELECT number, kind FROM tracking_attempt WHERE task_id = %s ORDER BY number",
+            [job.task_id],
+        ),
+    }

@@ -1,0 +1,177 @@
+"""The heartbeat: a worker is known while it lives, and known anew when it was declared dead."""
+
+import logging
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+import crash_samples
+import pytest
+from django.db import connection
+from programs import PATIENCE_SECONDS, Program, eventually
+
+from myapp.jobs.tracking.models import Attempt, Task
+from tasks.engine.heartbeat import LOCK_CLASS, Heartbeat, lock_key
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INTERVAL = 0.05
+
+
+class Registered(SimpleQueue[int]):
+    """The ids that a heartbeat got, as they come."""
+
+    def next(self) -> int:
+        return self.get(timeout=PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def registered() -> Registered:
+    return Registered()
+
+
+@pytest.fixture
+def heartbeat(registered: Registered, transactional_db: None) -> Iterator[Heartbeat]:
+    """A heartbeat that has begun."""
+    heartbeat = Heartbeat(name="olga", interval=INTERVAL, on_registered=registered.put)
+    heartbeat.start()
+    yield heartbeat
+    heartbeat.stop()
+
+
+def test_a_worker_is_registered_in_both_tables_with_its_lock_held(
+    heartbeat: Heartbeat, registered: Registered
+) -> None:
+    worker_id = registered.next()
+
+    assert _known() == ([worker_id], [worker_id])
+    assert _lock_holder(worker_id)
+
+
+def test_the_heartbeat_moves(heartbeat: Heartbeat, registered: Registered) -> None:
+    worker_id = registered.next()
+    first = _last_heartbeat(worker_id)
+
+    eventually(lambda: _last_heartbeat(worker_id) != first)
+
+    assert registered.empty()
+
+
+def test_a_worker_that_was_declared_dead_registers_anew(
+    heartbeat: Heartbeat, registered: Registered, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker_id = registered.next()
+
+    with caplog.at_level(logging.ERROR):
+        _execute(
+            "DELETE FROM workers_workerprocess; DELETE FROM procrastinate_workers WHERE id = %s",
+            worker_id,
+        )
+        new_id = registered.next()
+
+    assert new_id != worker_id
+    assert _known() == ([new_id], [new_id])
+    assert _lock_holder(new_id)
+    assert f"worker {worker_id} was declared dead; it registers anew" in caplog.messages
+
+
+def test_a_heartbeat_that_lost_its_connection_holds_its_lock_again_under_the_same_id(
+    heartbeat: Heartbeat, registered: Registered
+) -> None:
+    worker_id = registered.next()
+    before = _lock_holder(worker_id)
+
+    _execute("SELECT pg_terminate_backend(%s)", before)
+
+    eventually(lambda: _lock_holder(worker_id) not in (None, before))
+    assert registered.empty()
+    assert _known() == ([worker_id], [worker_id])
+
+
+def test_a_worker_that_stops_is_known_no_more(
+    registered: Registered, transactional_db: None
+) -> None:
+    heartbeat = Heartbeat(name="olga", interval=3600.0, on_registered=registered.put)
+    heartbeat.start()
+    worker_id = registered.next()
+
+    heartbeat.stop()
+
+    assert _known() == ([], [])
+    eventually(lambda: _lock_holder(worker_id) is None)
+
+
+def test_a_heartbeat_that_cannot_go_on_tells_why(
+    registered: Registered, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beat() -> None:
+        raise ValueError("what no time cures")
+
+    heartbeat = Heartbeat(name="olga", interval=INTERVAL, on_registered=registered.put)
+    monkeypatch.setattr(heartbeat, "beat", beat)
+    heartbeat.start()
+
+    with pytest.raises(ValueError, match="what no time cures"):
+        heartbeat.failure.result(PATIENCE_SECONDS)
+    heartbeat.stop()
+
+
+def test_ids_of_63_bits_have_lock_keys_of_31() -> None:
+    for worker_id in (1, 2**31 - 2, 2**31 - 1, 2**31, 2**40 + 7, 2**63 - 1):
+        assert 1 <= lock_key(worker_id) <= 2**31 - 1
+
+
+@pytest.mark.worker
+def test_a_worker_whose_event_loop_is_blocked_for_longer_than_the_lease_does_not_look_dead(
+    start_worker: Callable[..., Program],
+) -> None:
+    short = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.2", "JOBS_WORKER_LEASE_SECONDS": "0.8"}
+    blocked = start_worker("crash_samples.app", **short)
+    job = crash_samples.block_the_loop.defer(seconds=3.0)
+    eventually(lambda: Task.objects.get(pk=job.task_id).status == "PROCESSING")
+    observer = start_worker("crash_samples.app", **short)
+
+    eventually(lambda: Task.objects.get(pk=job.task_id).status == "DONE")
+
+    assert Task.objects.get(pk=job.task_id).attempts == 1
+    assert not Attempt.objects.exists()
+    for worker in (blocked, observer):
+        worker.send(15)
+        assert worker.end() == 0
+        assert not [line for line in worker.lines if "dead" in line]
+
+
+def _execute(sql: str, *parameters: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+
+
+def _known() -> tuple[list[int], list[int]]:
+    """Return the ids of the workers in Procrastinate's table, and in ours."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT ARRAY(SELECT id FROM procrastinate_workers),"
+            " ARRAY(SELECT id FROM workers_workerprocess)"
+        )
+        theirs, ours = cursor.fetchone()
+    return theirs, ours
+
+
+def _last_heartbeat(worker_id: int) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT last_heartbeat::text FROM procrastinate_workers WHERE id = %s", [worker_id]
+        )
+        return str(cursor.fetchone()[0])
+
+
+def _lock_holder(worker_id: int) -> int | None:
+    """Return the server process that holds the worker's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND classid = %s AND objid = %s AND objsubid = 2"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            [LOCK_CLASS, lock_key(worker_id)],
+        )
+        row = cursor.fetchone()
+    return int(row[0]) if row else None
