@@ -17,6 +17,7 @@ from programs import Program, eventually
 from myapp.jobs.bridge import Deferred
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.django_db(transaction=True),
     pytest.mark.worker,
     pytest.mark.usefixtures("ledgers"),
