@@ -133,7 +133,7 @@ class JobsApp(App):
         Raises:
             MenuMismatchError: a declaration has no function, or a function no declaration.
             TooFewConnectionsError: the server allows fewer connections than this worker needs.
-            WorkerStoppedError: it stopped without being asked to, as when the database went away.
+            WorkerStoppedError: it stopped without being asked to.
         """
         if mismatches := self.mismatches():
             raise MenuMismatchError(sentences=" ".join(mismatches))

@@ -1,6 +1,5 @@
 """Atomic runs: effects, result and completion in one Django transaction, committed once."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,6 @@ from tasks.engine.errors import AtomicLimitError
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, outcome_of
 from tasks.engine.run import Run
-
-logger = logging.getLogger(__name__)
 
 _COMPLETE_ATOMIC_SQL = (Path(__file__).parent / "sql" / "complete_atomic.sql").read_text()
 
@@ -101,9 +98,10 @@ def complete_here(outcome: Outcome) -> None:
     Raises:
         StaleRunError: the job is no longer in this run.
     """
-    statement, parameters = COMPLETE_SQL, complete_parameters([outcome])
     if outcome["status"] == "succeeded" and not outcome["delete_job"]:
         statement, parameters = _COMPLETE_ATOMIC_SQL, {"related_id": None, **outcome}
+    else:
+        statement, parameters = COMPLETE_SQL, complete_parameters([outcome])
     # Not Django's cursor: a connection prepares these statements once.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, parameters)

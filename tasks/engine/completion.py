@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
 import psycopg
 
 from myapp.jobs.tracking.states import EndCode
+from tasks.engine.backoff import Backoff
 from tasks.engine.connections import is_transient
 from tasks.engine.manager import EngineManager
 from tasks.engine.outcome import Outcome, cancelled, log_end, unstorable
@@ -108,7 +108,7 @@ class Completer:
 
     async def _write_surely(self, group: list[Ended]) -> None:
         """Write `group`, again and again while only the surroundings are the cause."""
-        pause = 0.0
+        backoff = Backoff()
         while True:
             try:
                 written = await self._manager.complete([outcome for _, outcome in group])
@@ -117,9 +117,8 @@ class Completer:
                 if not is_transient(error):
                     raise
                 self._manager.counts[type(error).__name__] += 1
-                pause = min(5.0, max(0.2, pause * 2))
                 logger.warning("%d outcomes wait for the database: %s", len(group), error)
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # nosec B311 # jitter
+                await asyncio.sleep(backoff.next_pause())
         self._note(group, written)
 
     def _note(self, group: list[Ended], written: dict[int, bool]) -> None:

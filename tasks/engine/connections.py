@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from procrastinate import App
 from procrastinate.contrib.django.utils import connector_params
+from psycopg.rows import tuple_row
 
 from tasks.engine.errors import TooFewConnectionsError
 
@@ -42,25 +43,30 @@ class EngineConnection:
     Statements are prepared at their first execution.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, row_factory: Any = tuple_row) -> None:
+        self._name = name
+        self._row_factory = row_factory
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._busy = asyncio.Lock()
 
     async def fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
-        """Return the rows of a statement, as tuples.
+        """Return the rows of a statement.
 
         Raises:
             psycopg.Error: it failed. After a loss of the connection the next call makes a new one.
         """
         async with self._busy:
-            connection = await self._connected()
-            try:
-                cursor = await connection.execute(sql, parameters)
-                return await cursor.fetchall()
-            finally:
-                if connection.closed:
-                    self._connection = None
+            connection = await self.connected()
+            cursor = await connection.execute(sql, parameters)
+            return await cursor.fetchall()
+
+    async def connected(self) -> psycopg.AsyncConnection[Any]:
+        """Return the connection, a new one if it was lost, for more than one statement."""
+        if self._connection is None or self._connection.closed:
+            self._connection = await connected(
+                **engine_parameters(self._name), row_factory=self._row_factory
+            )
+        return self._connection
 
     async def close(self) -> None:
         """Close the connection if there is one."""
@@ -68,11 +74,6 @@ class EngineConnection:
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
-
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        if self._connection is None:
-            self._connection = await connected(**engine_parameters(self.name))
-        return self._connection
 
 
 async def connected(**parameters: Any) -> psycopg.AsyncConnection[Any]:

@@ -6,7 +6,6 @@ when the process dies: others then need not wait until the lease is over.
 """
 
 import logging
-import random
 import selectors
 import socket
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from tasks.engine.backoff import Backoff
 from tasks.engine.connections import engine_parameters, is_transient
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ _UNREGISTER_SQL = (_SQL / "unregister.sql").read_text()
 _HEARTBEAT_SQL = (_SQL / "heartbeat.sql").read_text()
 _LOCK_SQL = "SELECT pg_try_advisory_lock(%s, %s)"
 _PID_SQL = "SELECT pg_backend_pid()"
-
-MAX_PAUSE_SECONDS = 5.0
 
 type OnRegistered = Callable[[int], None]
 
@@ -78,18 +76,18 @@ class Heartbeat:
             self._disconnect()
 
     def _beat_until_stopped(self) -> None:
-        pause = 0.0
+        backoff = Backoff()
         while not self._stopping.is_set():
+            seconds = self._interval
             try:
                 self.beat()
-                pause = 0.0
+                backoff.reset()
             except psycopg.Error as error:
                 if not is_transient(error):
                     raise
                 logger.warning("no heartbeat: %s", error)
                 self._disconnect()
-                pause = min(MAX_PAUSE_SECONDS, max(0.2, pause * 2))
-            seconds = random.uniform(0, pause) if pause else self._interval  # noqa: S311 # nosec B311
+                seconds = backoff.next_pause()
             self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:

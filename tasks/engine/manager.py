@@ -1,7 +1,6 @@
 """EngineManager: the statements that claim and complete, in the place of Procrastinate's own."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,12 +10,10 @@ import psycopg
 from procrastinate.connector import BaseConnector
 from procrastinate.manager import JobManager
 
-from myapp.jobs.tracking.states import EndCode, TaskStatus
+from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 from tasks.engine.connections import EngineConnection
-from tasks.engine.outcome import Outcome, cancellation
+from tasks.engine.outcome import Outcome
 from tasks.engine.run import ClaimedJob
-
-logger = logging.getLogger(__name__)
 
 _SQL = Path(__file__).parent / "sql"
 CLAIM_SQL = (_SQL / "claim.sql").read_text()
@@ -85,10 +82,9 @@ class EngineManager(JobManager):
 
 def complete_parameters(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """Return the parameters of COMPLETE_SQL."""
-    message = cancellation(EndCode.CANCELLED)
     return {
         "outcomes": json.dumps(list(outcomes)),
         "aborted": "aborted",
         "cancelled": TaskStatus.CANCELLED.value,
-        "cancelled_error": json.dumps({"code": EndCode.CANCELLED, "message": message}),
+        "cancelled_error": json.dumps(error_of_end(EndCode.CANCELLED)),
     }

@@ -13,7 +13,7 @@ from procrastinate.exceptions import JobAborted
 from myapp.errors import AppError
 from myapp.jobs.json_values import storable_text
 from myapp.jobs.tracking.models import AttemptKind
-from myapp.jobs.tracking.states import EndCode, TaskStatus
+from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 from tasks.engine.errors import OutcomeNotStorableError
 from tasks.engine.run import Run
 
@@ -23,6 +23,8 @@ MAX_MESSAGE_LENGTH = 2_000
 MAX_TRACEBACK_LENGTH = 64_000
 
 type Outcome = dict[str, Any]
+
+DONE: Outcome = {"status": "succeeded", "end_status": TaskStatus.DONE}
 
 
 def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
@@ -75,15 +77,8 @@ def cancelled(outcome: Outcome, code: str) -> Outcome:
         **outcome,
         "status": "aborted",
         "end_status": TaskStatus.CANCELLED,
-        "error": json.dumps({"code": code, "message": cancellation(code)}),
+        "error": json.dumps(error_of_end(code)),
     }
-
-
-def cancellation(code: str) -> str:
-    """Return what a client reads about a cancelled task."""
-    if code == EndCode.SUPERSEDED:
-        return _("Another job of the same kind was waiting already.")
-    return _("The task was cancelled.")
 
 
 def log_end(run: Run, outcome: Outcome) -> None:
@@ -111,7 +106,7 @@ def _log_end(run: Run, outcome: Outcome, seconds: float) -> None:
 def _done(run: Run) -> Outcome:
     outcome = {
         **_left(run, "succeeded"),
-        "end_status": TaskStatus.DONE,
+        **DONE,
         "result": run.result,
         "progress": 100,
     }

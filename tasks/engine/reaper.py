@@ -18,9 +18,15 @@ from django.utils.translation import gettext as _
 from psycopg.rows import dict_row
 
 from myapp.jobs.tracking.models import AttemptKind
-from myapp.jobs.tracking.states import STATUS_OF_JOB, STATUS_WITHOUT_JOB, EndCode, TaskStatus
+from myapp.jobs.tracking.states import (
+    STATUS_OF_JOB,
+    STATUS_WITHOUT_JOB,
+    EndCode,
+    TaskStatus,
+    error_of_end,
+)
 from tasks.engine.completion import QUEUEING_LOCK_INDEX
-from tasks.engine.connections import connected, engine_parameters
+from tasks.engine.connections import EngineConnection
 from tasks.engine.heartbeat import LOCK_CLASS
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, cancelled
@@ -97,7 +103,8 @@ class Observer:
             for seen in self._seen.values()
             if seen.free_since is not None
         ]
-        return max(min(waits), 0.0) if waits else None
+        # One that is judged already and could not be buried yet is no reason to hurry.
+        return min((wait for wait in waits if wait > 0), default=None)
 
     def _see(self, worker: dict[str, Any], now: float) -> Seen:
         before = self._seen.get(worker["id"])
@@ -127,7 +134,7 @@ class Reaper:
         self._queues = queues
         self._worker_name = worker_name
         self._observer = Observer(lease)
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._engine = EngineConnection("reaper", row_factory=dict_row)
         self._after_id = _SMALLEST_ID
         self._next_sweep = 0.0
         self._told_of_foreign = False
@@ -145,7 +152,7 @@ class Reaper:
             psycopg.Error: the database did not answer; what was seen so far is forgotten.
         """
         try:
-            connection = await self._connected()
+            connection = await self._engine.connected()
             seen = await self._look(connection, worker_id)
             others = [worker for worker in seen["workers"] if worker["id"] != worker_id]
             self.others = len(others)
@@ -163,15 +170,13 @@ class Reaper:
 
     async def release(self, worker_id: int, job_ids: list[int]) -> None:
         """Hand back jobs that run under this worker's id and that it does not know of."""
-        connection = await self._connected()
+        connection = await self._engine.connected()
         async with connection.transaction():
             await self._rescue(connection, worker_id, self._worker_name, job_ids)
 
     async def close(self) -> None:
         """Close the connection if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        await self._engine.close()
 
     async def _look(self, connection: psycopg.AsyncConnection[Any], worker_id: int) -> Any:
         parameters = {
@@ -254,11 +259,6 @@ class Reaper:
             )
         self._told_of_foreign = bool(worker_ids)
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connected(**engine_parameters("reaper"), row_factory=dict_row)
-        return self._connection
-
 
 async def _complete(connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
     async with connection.transaction():  # a savepoint: this job alone fails
@@ -294,15 +294,11 @@ def _crashed(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Ou
 
 def _sweep_parameters(after_id: UUID) -> dict[str, Any]:
     ends = {job: end.value for job, end in STATUS_OF_JOB.items()}
-    outside = {"code": EndCode.ENDED_OUTSIDE, "message": _("The job was ended by another program.")}
     errors = {
-        "failed": outside,
-        "cancelled": {"code": EndCode.CANCELLED, "message": _("The task was cancelled.")},
-        "aborted": {"code": EndCode.CANCELLED, "message": _("The task was cancelled.")},
-        "missing": {
-            "code": EndCode.JOB_MISSING,
-            "message": _("The job of this task was deleted."),
-        },
+        "failed": error_of_end(EndCode.ENDED_OUTSIDE),
+        "cancelled": error_of_end(EndCode.CANCELLED),
+        "aborted": error_of_end(EndCode.CANCELLED),
+        "missing": error_of_end(EndCode.JOB_MISSING),
     }
     return {
         "after_id": after_id,

@@ -24,7 +24,7 @@ from tasks.engine.claiming import Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import is_transient
 from tasks.engine.manager import EngineManager
-from tasks.engine.outcome import log_end, outcome_of, untold
+from tasks.engine.outcome import DONE, log_end, outcome_of, untold
 from tasks.engine.progress import ProgressWriter
 from tasks.engine.run import ClaimedJob, Run, Surroundings
 from tasks.engine.work import Work
@@ -133,7 +133,8 @@ class Runner:
             else:
                 result = run.work.call(run)
                 if inspect.isawaitable(result):
-                    self._in_loop(self._go_on_async, run, result)
+                    # What it left to be awaited goes on in its place.
+                    self._in_loop(self._begin_async, run, result)
                     return
                 run.result = run.work.encode(result)
         except BaseException as error:  # noqa: BLE001 # whatever a task raises is its outcome
@@ -161,10 +162,6 @@ class Runner:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the run was handed back
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _go_on_async(self, run: Run, awaitable: Any) -> None:
-        """Go on with what a plain function left to be awaited, in the place of the thread."""
-        self._begin_async(run, awaitable)
-
     def _ended(self, run: Run) -> None:
         """Give the place back and have the outcome written."""
         if not self._leave(run):
@@ -179,7 +176,7 @@ class Runner:
     def _committed(self, run: Run) -> None:
         """Note the end of a run whose outcome is committed already."""
         if self._leave(run):
-            log_end(run, outcome_of(run))
+            log_end(run, DONE)
             self._completer.note_written([run])
 
     def _stale(self, run: Run) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import random
 from collections.abc import Coroutine
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
 from psycopg.sql import SQL, Identifier
 
+from tasks.engine.backoff import MAX_CEILING_SECONDS, Backoff, jittered
 from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import connected, is_transient
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 JITTER_SECONDS = 0.001
 # How long the listener waits for a notification before it asks whether its connection lives.
 LISTEN_SECONDS = 30.0
-MAX_PAUSE_SECONDS = 5.0
 
 
 class EngineWorker(Worker):
@@ -165,7 +164,7 @@ class EngineWorker(Worker):
 
     async def _claim(self) -> Claim:
         """Claim, and begin what came; again and again while the database is away."""
-        pause = 0.0
+        backoff = Backoff()
         while not self._stop_event.is_set():
             self._claiming = True
             try:
@@ -176,9 +175,8 @@ class EngineWorker(Worker):
             except psycopg.Error as error:
                 if not is_transient(error):
                     raise
-                pause = min(MAX_PAUSE_SECONDS, max(0.2, pause * 2))
                 logger.warning("no claim, the database does not answer: %s", error)
-                await self._until_stop_or(asyncio.sleep(_jittered(pause)))
+                await self._until_stop_or(asyncio.sleep(backoff.next_pause()))
             else:
                 for job in claim.jobs:
                     self.runner.begin(job, worker_id)
@@ -206,7 +204,7 @@ class EngineWorker(Worker):
                 await self._new_job_event.wait()
                 if self._others and self.places.empty:
                     # Whoever comes first takes all; the others then find nothing to fight for.
-                    await asyncio.sleep(_jittered(JITTER_SECONDS * self._others))
+                    await asyncio.sleep(jittered(JITTER_SECONDS * self._others))
 
     async def _until_stop_or(self, awaitable: Coroutine[Any, Any, Any]) -> None:
         tasks = [asyncio.ensure_future(awaitable), asyncio.ensure_future(self._stop_event.wait())]
@@ -256,7 +254,7 @@ class EngineWorker(Worker):
         unknown: set[int] = set()
         await self._registered.wait()
         while True:
-            pause = _jittered(self.lease.look * 0.2) + self.lease.look * 0.9
+            pause = jittered(self.lease.look * 0.2) + self.lease.look * 0.9
             await asyncio.sleep(self.reaper.next_look(pause))
             await asyncio.to_thread(self.runner.atomic.cancel_overdue)
             try:
@@ -291,19 +289,17 @@ class EngineWorker(Worker):
     # -- beside it: the listener
 
     async def _listen(self) -> None:
-        pause = 0.0
+        backoff = Backoff()
         while True:
             try:
-                await self._listen_once()
-                pause = 0.0
+                await self._listen_once(backoff)
             except psycopg.Error as error:
                 if not is_transient(error):
                     raise
-                pause = min(MAX_PAUSE_SECONDS, max(0.2, pause * 2))
                 logger.warning("not listening, the poll goes on: %s", error)
-                await asyncio.sleep(_jittered(pause))
+                await asyncio.sleep(backoff.next_pause())
 
-    async def _listen_once(self) -> None:
+    async def _listen_once(self, backoff: Backoff) -> None:
         """Listen until the connection ends."""
         parameters = {**connector_params(), "application_name": "worker listen"}
         connection = await connected(**parameters)
@@ -311,6 +307,7 @@ class EngineWorker(Worker):
             for channel in get_channel_for_queues(queues=self.queues):
                 await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
             self._new_job_event.set()  # for what came before
+            backoff.reset()
             while True:
                 async for notification in connection.notifies(timeout=LISTEN_SECONDS):
                     self._notified(notification.payload)
@@ -341,7 +338,7 @@ class EngineWorker(Worker):
                 await self._periodic_deferrer()  # type: ignore[no-untyped-call]
             except Exception as error:  # noqa: BLE001 # the next tick may do all the same
                 logger.warning("schedules are not deferred: %r", error)
-                await asyncio.sleep(_jittered(MAX_PAUSE_SECONDS))
+                await asyncio.sleep(jittered(MAX_CEILING_SECONDS))
             else:
                 return  # there are none
 
@@ -368,10 +365,6 @@ class EngineWorker(Worker):
         self.runner.close()
         self.worker_id = None
         logger.info("worker stopped")
-
-
-def _jittered(seconds: float) -> float:
-    return random.uniform(0, seconds)  # noqa: S311 # nosec B311 # spread, not secrecy
 
 
 def lease_from_settings() -> Lease:

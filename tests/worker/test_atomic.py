@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import atomic_samples
@@ -12,9 +12,7 @@ import pytest
 from atomic_samples import deeds, elsewhere, leave_mark, marks
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
-from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
 from myapp.jobs.bridge import Deferred, declare
@@ -27,17 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 type Deed = Callable[[TaskContext], Any]
 type Act = Callable[..., Task]
-
-
-@pytest.fixture
-def worker_app(transactional_db: None, settings: Any) -> Iterator[JobsApp]:
-    """The app whose tasks do what the test says, connected to the test database."""
-    settings.JOBS_WORKER_HEARTBEAT_SECONDS = 0.5
-    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4)
-    deeds.clear()
-    atomic_samples.app.job_manager.counts.clear()
-    with atomic_samples.app.replace_connector(connector):
-        yield atomic_samples.app
 
 
 @pytest.fixture

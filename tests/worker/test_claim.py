@@ -25,17 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def worker_app(transactional_db: None, settings: Any) -> Iterator[JobsApp]:
-    """The app whose tasks do what the test says, connected to the test database."""
-    settings.JOBS_WORKER_HEARTBEAT_SECONDS = 0.5
-    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4)
-    deeds.clear()
-    atomic_samples.app.job_manager.counts.clear()
-    with atomic_samples.app.replace_connector(connector):
-        yield atomic_samples.app
-
-
-@pytest.fixture
 def gate() -> Iterator[threading.Event]:
     """What blocking deeds wait for; open when the test has ended."""
     event = threading.Event()

@@ -4,12 +4,11 @@ from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.utils.translation import gettext as _
 
 from myapp.jobs.json_values import JSON
 from myapp.jobs.tracking.errors import TaskNotFoundError
 from myapp.jobs.tracking.models import Task, TaskQuerySet
-from myapp.jobs.tracking.states import EndCode, TaskStatus
+from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 
 type Caller = AbstractBaseUser | AnonymousUser
 
@@ -58,7 +57,7 @@ def task_result(task: Task) -> dict[str, JSON]:
 
 def _error_of_an_end_nobody_wrote(task: Task) -> dict[str, str]:
     if task.status == TaskStatus.CANCELLED:
-        return {"code": EndCode.CANCELLED, "message": _("The task was cancelled.")}
+        return error_of_end(EndCode.CANCELLED)
     if task.job_is_missing:
-        return {"code": EndCode.JOB_MISSING, "message": _("The job of this task was deleted.")}
-    return {"code": EndCode.ENDED_OUTSIDE, "message": _("The job was ended by another program.")}
+        return error_of_end(EndCode.JOB_MISSING)
+    return error_of_end(EndCode.ENDED_OUTSIDE)

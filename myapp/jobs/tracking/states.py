@@ -1,6 +1,7 @@
 """The life of a Task in public words and in Procrastinate's; no other file spells both."""
 
 from django.db.models import TextChoices
+from django.utils.translation import gettext as _
 
 
 class TaskStatus(TextChoices):
@@ -43,3 +44,14 @@ class EndCode:
     RESULT_TOO_LARGE = "result_too_large"
     OUTCOME_NOT_STORABLE = "outcome_not_storable"
     ARGUMENTS_DO_NOT_FIT = "arguments_do_not_fit"
+
+
+def error_of_end(code: str) -> dict[str, str]:
+    """Return `{code, message}` of an end that no exception tells of, as a client reads it."""
+    messages = {
+        EndCode.CANCELLED: _("The task was cancelled."),
+        EndCode.SUPERSEDED: _("Another job of the same kind was waiting already."),
+        EndCode.JOB_MISSING: _("The job of this task was deleted."),
+        EndCode.ENDED_OUTSIDE: _("The job was ended by another program."),
+    }
+    return {"code": code, "message": messages[code]}

@@ -10,9 +10,10 @@
 -- The equality of a ready queue is written as two bounds: equal to a constant, the column would drop
 -- out of the order, and Procrastinate's index on (priority, id) would do, which walks everything.
 -- The `status` of a job found is compared as text, so that the primary key is probed and no partial
--- index that looks short. Jobs that somebody else is claiming are stepped over. A job whose name this worker has no function
--- for (`names`) waits for one that has. Plain functions run in threads, of which `threads` are free,
--- async ones in `async_slots`. `window` bounds how far a worker looks that is full of one kind.
+-- index that looks short. Jobs that somebody else is claiming are stepped over. A job whose name this
+-- worker has no function for (`names`) waits for one that has. Plain functions run in threads, of
+-- which `threads` are free, async ones in `async_slots`. `window` bounds how far a worker looks that
+-- is full of one kind.
 --
 -- Always answers with one row at least: its `next_due_in` (seconds until a job falls due) and
 -- `next_lock` (null: the last lock was seen) stand beside a null id when nothing was claimed.
