@@ -58,6 +58,12 @@ class Places:
         self._freed.clear()
         await self._freed.wait()
 
+    def mostly_free(self, *, are_async: bool) -> bool:
+        """Tell whether at least half of the places of a kind are free."""
+        if are_async:
+            return 2 * self.free_async >= self._async_places
+        return 2 * self.free_threads >= self._threads
+
 
 class Claimer:
     """Asks for jobs, and remembers from one claim to the next what it has seen."""
@@ -82,6 +88,17 @@ class Claimer:
         self.kinds_left: frozenset[bool] = frozenset()
         # True: there may be more to claim right now.
         self.more = False
+
+    def is_worthwhile(self) -> bool:
+        """Tell whether a claim would ask for a good part of what it could ask for at most.
+
+        A claim costs about the same for one job as for ten. While there is more and jobs run, it
+        pays to wait a moment for their places.
+        """
+        if not self.more or self._places.empty:
+            return True
+        are_async = self._all_async or self._places.free_threads <= 0
+        return self._places.mostly_free(are_async=are_async and self._places.free_async > 0)
 
     async def claim(self, worker_id: int) -> Claim:
         """Claim as many jobs as there are places. At least one must be free."""

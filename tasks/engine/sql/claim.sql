@@ -5,7 +5,8 @@
 --   due    a time, which has come: workers_job_due, the first ones of each queue and priority
 --   heads  the first job of a lock, if nothing of that lock runs: workers_job_lock_head, hopping from
 --          lock to lock (a loose index scan), `looks` locks a claim from `from_lock` on; the next
---          claim goes on from there, so that ten thousand waiting locks slow nobody down
+--          claim goes on from there, so that ten thousand waiting locks slow nobody down; no row
+--          is locked for a head that comes after the last of `slots` free jobs (`bar`)
 -- Queues and locks are hopped through with `> last ORDER BY ... LIMIT 1`: one index probe each.
 -- The equality of a ready queue is written as two bounds: equal to a constant, the column would drop
 -- out of the order, and Procrastinate's index on (priority, id) would do, which walks everything.
@@ -104,6 +105,9 @@ WITH RECURSIVE queue (name) AS (
         LIMIT %(slots)s
     ) AS job
     WHERE %(queues)s::text[] IS NULL OR due_group.queue_name = ANY(%(queues)s)
+), bar AS MATERIALIZED (
+    SELECT priority, id FROM (TABLE ready UNION ALL TABLE due) AS free
+    ORDER BY priority DESC, id OFFSET %(slots)s - 1 LIMIT 1
 ), head AS MATERIALIZED (
     SELECT look.id, look.priority, look.task_name
     FROM look
@@ -116,6 +120,10 @@ WITH RECURSIVE queue (name) AS (
       AND (%(queues)s::text[] IS NULL OR look.queue_name = ANY(%(queues)s))
       AND (look.scheduled_at IS NULL OR look.scheduled_at <= now())
       AND look.task_name = ANY(%(names)s)
+      AND NOT EXISTS (
+          SELECT FROM bar
+          WHERE bar.priority > look.priority OR (bar.priority = look.priority AND bar.id < look.id)
+      )
       AND NOT EXISTS (
           SELECT FROM procrastinate_jobs AS running
           WHERE running.status = 'doing' AND running.lock = look.lock
