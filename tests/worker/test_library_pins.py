@@ -177,7 +177,7 @@ def test_the_librarys_indexes_are_what_they_were(name: str) -> None:
 
 def test_the_triggers_of_the_jobs_are_all_pinned_or_ours() -> None:
     assert _names("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = {}") == {
-        *TRIGGERS, "workers_notify_inserted", "workers_notify_returned",
+        *TRIGGERS, "workers_notify_inserted", "workers_notify_returned", "workers_write_events",
     }  # fmt: skip
 
 

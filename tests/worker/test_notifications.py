@@ -176,9 +176,10 @@ def test_the_triggers_of_the_jobs_are_these() -> None:
         "procrastinate_trigger_delete_jobs_v1": "O",
         "procrastinate_trigger_scheduled_events_v1": "O",
         "procrastinate_trigger_status_events_insert_v1": "O",
-        "procrastinate_trigger_status_events_update_v1": "O",
+        "procrastinate_trigger_status_events_update_v1": "D",
         "workers_notify_inserted": "O",
         "workers_notify_returned": "O",
+        "workers_write_events": "O",
     }
 
 
