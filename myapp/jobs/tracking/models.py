@@ -89,6 +89,7 @@ class Task(models.Model):
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
         db_constraint=False,
+        db_index=False,  # the first column of tracking_task_owner_id
         null=True,
         related_name="+",
     )
@@ -154,7 +155,12 @@ class AttemptKind(models.TextChoices):
 class Attempt(models.Model):
     """One run that failed, or whose worker died."""
 
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="failed_attempts")
+    task = models.ForeignKey(
+        Task,
+        on_delete=models.CASCADE,
+        db_index=False,  # the first column of tracking_attempt_once_a_run
+        related_name="failed_attempts",
+    )
     number = models.PositiveIntegerField(help_text="1 is the first run.")
     kind = models.CharField(
         max_length=16, choices=AttemptKind.choices, db_default=AttemptKind.FAILED
