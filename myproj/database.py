@@ -34,6 +34,9 @@ SERVER_LIMITS: dict[Role, dict[str, int]] = {
     "command": {},
 }
 
+# How often a connection runs a statement before it prepares it.
+PREPARE_THRESHOLD = 5
+
 # How long a web request waits for a free connection: with `connect_timeout` under 3 s in all.
 POOL_TIMEOUT_SECONDS = 2.0
 
@@ -62,9 +65,8 @@ def database_settings(
     }
     # What the URL says wins over our defaults.
     default["OPTIONS"] = {**KEEPALIVES, **_server_options(role), **target}
-    if role == "worker":
-        # The statement that ends a job is prepared; Django's own never are.
-        default["OPTIONS"].setdefault("prepare_threshold", 5)
+    # What runs with every job is prepared (myapp/jobs/prepared.py); Django's own never are.
+    default["OPTIONS"].setdefault("prepare_threshold", PREPARE_THRESHOLD)
     default.update(_holding(role))
     if role == "web":
         default["OPTIONS"]["pool"] = {

@@ -19,6 +19,7 @@ from django.utils.timezone import is_naive
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.json_values import JSONTooLargeError
+from myapp.jobs.prepared import prepared_cursor
 
 # Procrastinate notifies on a channel named after the queue; Postgres allows a channel 63 bytes.
 MAX_QUEUE_NAME_BYTES = 40
@@ -170,7 +171,7 @@ def write(row: dict[str, Any], *, return_waiting: bool) -> Deferred:
     """Execute the statement for `row`; tell of the job that waits, or raise AlreadyWaitingError."""
     parameters = {**row, "task_id": uuid7(), "owner_id": _owner_id.get()}
     for _ in range(_LOOKS):
-        with connection.cursor() as cursor:
+        with prepared_cursor() as cursor:
             cursor.execute(_DEFER_SQL, parameters)
             found = cursor.fetchone()
         if found:

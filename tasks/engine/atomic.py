@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
+from myapp.jobs.prepared import prepared_cursor
 from tasks.engine.errors import AtomicLimitError
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, outcome_of
@@ -102,8 +102,7 @@ def complete_here(outcome: Outcome) -> None:
         statement, parameters = _COMPLETE_ATOMIC_SQL, {"related_id": None, **outcome}
     else:
         statement, parameters = COMPLETE_SQL, complete_parameters([outcome])
-    # Not Django's cursor: a connection prepares these statements once.
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(statement, parameters)
         if cursor.fetchone() is None:
             raise StaleRunError
