@@ -58,6 +58,11 @@ class Lease:
     lock_free: float  # an advisory lock found free on two looks so far apart
     look: float  # between two looks
 
+    @property
+    def away(self) -> float:
+        """Who did not look for longer was away; less than the lease, or that time would count."""
+        return max(3 * self.look, min(5.0, self.lease / 2))
+
 
 class Seen(NamedTuple):
     """A worker as it was when its heartbeat was first seen to be what it is."""
@@ -90,7 +95,7 @@ class Observer:
 
     def look(self, workers: list[dict[str, Any]], *, now: float) -> list[DeadWorker]:
         """Take in what a look showed at `now` (seconds of any steady clock); return who is dead."""
-        if self._last_look is not None and now - self._last_look > max(3 * self._lease.look, 5.0):
+        if self._last_look is not None and now - self._last_look > self._lease.away:
             self.forget()
         self._last_look = now
         self._seen = {worker["id"]: self._see(worker, now) for worker in workers}

@@ -89,6 +89,14 @@ def test_an_observer_that_did_not_look_for_a_while_starts_anew() -> None:
     assert _reasons(observer.look([_worker(lock_free=True)], now=103.0)) == ["its connection ended"]
 
 
+def test_a_pause_of_all_counts_against_nobody_however_short_the_lease() -> None:
+    observer = Observer(Lease(heartbeat=0.3, lease=1.5, lock_free=0.18, look=0.09))
+    observer.look([_worker()], now=0.0)
+
+    assert observer.look([_worker()], now=1.6) == []
+    assert observer.look([_worker("b")], now=1.7) == []
+
+
 def test_an_observer_that_was_without_a_database_starts_anew() -> None:
     observer = Observer(LEASE)
     observer.look([_worker(lock_free=True)], now=0.0)
