@@ -24,7 +24,7 @@ run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=
 	@$(PYTHON) manage.py dev
 
 test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=... for pytest)
-	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e and not alone" $(PARALLEL) $(ARGS)
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e" $(PARALLEL) $(ARGS)
 
 e2e: $(INSTALLED) ## Run the tests that need a browser (Debian's chromium)
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m e2e -p no:randomly $(ARGS)

@@ -1,7 +1,8 @@
-"""Ledgers of the tasks in `crash_samples`, and workers with a short lease."""
+"""Ledgers of the tasks in `crash_samples`, and the lock that holds them up."""
 
 from collections.abc import Iterator
 
+import advisory_locks
 import pytest
 from django.db import connection
 
@@ -16,3 +17,11 @@ def ledgers(transactional_db: None) -> Iterator[None]:
     yield
     with connection.cursor() as cursor:
         cursor.execute(crash_samples.DROP_LEDGERS)
+
+
+@pytest.fixture
+def held(ledgers: None) -> Iterator[None]:
+    """Let every run that is given `advisory_locks.KEY` wait, until `let_go` or the test's end."""
+    advisory_locks.hold()
+    yield
+    advisory_locks.let_go()

@@ -1,41 +1,31 @@
 """A worker is frozen for longer than its lease, and thaws when its job was given to another.
 
 The lease is shortened to 1.5 s; the connections of the frozen worker live on all the while, so its
-heartbeat alone tells.
+heartbeat alone tells. No more than one worker is awake until the job has ended, so that none can
+take another for dead that a busy machine starves.
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import advisory_locks
 import crash_samples
 import pytest
 from crash_ledgers import effects_of, rows, starts_of
-from django.db import connection
 from programs import Program, eventually
 
 from myapp.jobs.bridge import Deferred
 
 pytestmark = [
-    pytest.mark.alone,
     pytest.mark.django_db(transaction=True),
     pytest.mark.worker,
     pytest.mark.usefixtures("ledgers"),
 ]
 
-KEY = 4711
 SHORT_LEASE = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.3", "JOBS_WORKER_LEASE_SECONDS": "1.5"}
 
 type StartWorker = Callable[..., Program]
-
-
-@pytest.fixture
-def held() -> Iterator[None]:
-    """Hold the advisory lock that the tasks wait for; let go with `_let_go`."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [KEY])
-    yield
-    _let_go()
 
 
 @pytest.mark.parametrize("task_name", ["pay", "pay_plainly"])
@@ -90,8 +80,8 @@ def _freeze_in_a_run(
     start_worker: StartWorker, task_name: str, **environment: str
 ) -> tuple[Program, Deferred]:
     worker = start_worker("crash_samples.app", **SHORT_LEASE, **environment)
-    job = crash_samples.SPECS[task_name].defer(key=KEY)
-    eventually(lambda: _waiting_for_key() == 1)
+    job = crash_samples.SPECS[task_name].defer(key=advisory_locks.KEY)
+    eventually(lambda: advisory_locks.waiting() == 1)
     worker.send(signal.SIGSTOP)
     return worker, job
 
@@ -99,24 +89,13 @@ def _freeze_in_a_run(
 def _run_by_another(other: Program, job: Deferred) -> dict[str, Any]:
     """Let the other worker find the frozen one dead and run its job; return what it wrote."""
     assert "no heartbeat" in other.line("is dead")
-    eventually(lambda: _waiting_for_key() == 2)
-    _let_go()
+    eventually(lambda: advisory_locks.waiting() == 2)
+    advisory_locks.let_go()
     eventually(lambda: _written(job)["task"][0] == "DONE")
     written = _written(job)
     assert written["job"] == ("succeeded", 2, None)
     assert written["attempts"] == [(1, "crashed")]
     return written
-
-
-def _let_go() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_unlock_all()")
-
-
-def _waiting_for_key() -> int:
-    """Return how many runs wait for the advisory lock."""
-    sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
-    return int(rows(sql, [KEY])[0][0])
 
 
 def _written(job: Deferred) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def start_worker(start_program: Callable[..., Program]) -> Callable[..., Program
         worker = start_program(
             "procrastinate", f"--app={app}", "worker", **{**NEVER_POLL, **environment}
         )
-        eventually(lambda: _listeners() > listening or worker.process.poll() is not None)
+        eventually(lambda: _listeners() - listening or worker.process.poll() is not None)
         assert worker.process.poll() is None, "\n".join(worker.lines)
         return worker
 
@@ -58,10 +58,11 @@ def web_url(start_program: Callable[..., Program]) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _listeners() -> int:
+def _listeners() -> set[int]:
+    """Return the backends that listen; by name, since a listener asks `SELECT 1` now and then."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'worker listen' AND state = 'idle' AND query <> ''"
         )
-        return int(cursor.fetchone()[0])
+        return {pid for (pid,) in cursor.fetchall()}
