@@ -1,10 +1,52 @@
-"""TaskContext: what a task function may know of its run and say about it."""
+"""What a task function may know of its run and say about it: TaskContext, Snooze, Discard."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from tasks.engine.errors import ProgressOutOfRangeError
+from django.utils.timezone import is_naive
+
+from myapp.errors import AppError
+from myapp.jobs.tracking.states import EndCode
+from tasks.engine.errors import BadSnoozeError, ProgressOutOfRangeError
+
+MAX_SNOOZE_SECONDS = 10 * 366 * 24 * 3600.0
+
+
+class Snooze(Exception):  # noqa: N818 # no error: the task says when to go on
+    """Raised by a task function: run this job again later, as though it had not run now.
+
+    The job waits until then, PENDING; the run counts in `attempt` and against no retry policy, and
+    leaves no Attempt. What an atomic task wrote is rolled back. The job keeps its lock, so that
+    those after it wait, too.
+    """
+
+    def __init__(self, *, seconds: float | None = None, until: datetime | None = None) -> None:
+        """Take `seconds` from the end of this run by the database's clock, or an aware `until`.
+
+        Raises:
+            BadSnoozeError: neither or both are given, or one cannot be used.
+        """
+        super().__init__()
+        if reason := _why_not(seconds, until):
+            raise BadSnoozeError(reason=reason)
+        self.seconds = seconds
+        self.until = until
+
+
+class Discard(AppError):  # noqa: N818 # likewise
+    """The task was discarded: {reason}
+
+    Raised by a task function: end this job now, FAILED with the code `discarded`, whatever its
+    retry policy says. What an atomic task wrote is rolled back. The owner reads the reason.
+    """
+
+    code = EndCode.DISCARDED
+    reason: str
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +80,13 @@ class TaskContext:
     def stable_uuid(self, purpose: str) -> UUID:
         """Return a UUID that is the same in every run of this job, for rows it creates."""
         return uuid5(self.task_id or NAMESPACE_OID, f"{self.job_id}:{purpose}")
+
+
+def _why_not(seconds: float | None, until: datetime | None) -> str | None:
+    if (seconds is None) == (until is None):
+        return "it takes either seconds or until."
+    if seconds is not None and not 0 <= seconds <= MAX_SNOOZE_SECONDS:
+        return f"seconds must lie within 0 and {MAX_SNOOZE_SECONDS:.0f}."
+    if until is not None and is_naive(until):
+        return "until has no time zone."
+    return None

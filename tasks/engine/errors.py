@@ -44,6 +44,12 @@ class ResultTooLargeError(AppError):
     code = EndCode.RESULT_TOO_LARGE
 
 
+class BadSnoozeError(AppError):
+    """The task cannot be snoozed like this: {reason}"""
+
+    code = "bad_snooze"
+
+
 class ProgressOutOfRangeError(AppError):
     """Progress must lie within 0 and 100 percent, not at {percent}."""
 

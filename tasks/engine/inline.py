@@ -10,6 +10,7 @@ from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 
 from tasks.engine.atomic import complete_here
+from tasks.engine.context import Snooze
 from tasks.engine.outcome import Outcome, failed, log_end, outcome_of
 from tasks.engine.progress import PROGRESS_SQL, note, progress_row
 from tasks.engine.run import ClaimedJob, Run, Surroundings
@@ -33,13 +34,18 @@ class InlineRunner:
         self._works = works
 
     def run_job(self, job_id: int) -> None:
-        """Run one waiting job to its end; no second attempt. Raises what the function raises."""
+        """Run one waiting job to its end; no second attempt. Raises what the function raises.
+
+        One that snoozes waits for a worker; nothing is raised.
+        """
         job = _claim(_CLAIM_SQL, job_id=job_id)
         if job is None:
             raise LookupError(f"job {job_id} does not wait")
         run = self._run(job)
-        self._complete(run, failed(run, run.error) if run.error else outcome_of(run))
-        if run.error:
+        if run.error is None or isinstance(run.error, Snooze):
+            self._complete(run, outcome_of(run))
+        else:
+            self._complete(run, failed(run, run.error))
             raise run.error
 
     def run_next(self, queues: list[str] | None) -> ClaimedJob | None:

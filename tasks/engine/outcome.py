@@ -14,6 +14,7 @@ from myapp.errors import AppError
 from myapp.jobs.json_values import storable_text
 from myapp.jobs.tracking.models import AttemptKind
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
+from tasks.engine.context import Discard, Snooze
 from tasks.engine.errors import OutcomeNotStorableError
 from tasks.engine.run import Run
 
@@ -37,6 +38,8 @@ def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
         outcome = _done(run)
     elif run.hand_back:
         outcome = _left(run, "todo")
+    elif isinstance(error, Snooze):
+        outcome = {**_left(run, "todo"), **_when(error)}
     elif isinstance(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
         outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
     elif retry := _retry_of(run, error):
@@ -90,7 +93,10 @@ def log_end(run: Run, outcome: Outcome) -> None:
 
 def _log_end(run: Run, outcome: Outcome, seconds: float) -> None:
     error = run.error
-    if outcome["status"] == "todo":
+    if outcome["status"] == "todo" and isinstance(error, Snooze):
+        until = outcome["retry_at"] or f"{outcome['retry_in']:.1f} s from now"
+        logger.info("job snoozed after %.3f s, until %s", seconds, until)
+    elif outcome["status"] == "todo":
         kind = "handed back" if run.hand_back else type(error).__qualname__
         delay = outcome.get("retry_in") or 0.0
         logger.warning("job failed and runs again in %.1f s: %s", delay, kind)
@@ -127,8 +133,15 @@ def _left(run: Run, status: str) -> Outcome:
     }
 
 
+def _when(snooze: Snooze) -> Outcome:
+    return {
+        "retry_in": snooze.seconds,
+        "retry_at": snooze.until.isoformat() if snooze.until else None,
+    }
+
+
 def _retry_of(run: Run, error: BaseException) -> Outcome | None:
-    retry = run.work.retry(run, error)
+    retry = None if isinstance(error, Discard) else run.work.retry(run, error)
     if retry is None:
         return None
     return {

@@ -43,10 +43,18 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic
-    """The failed runs of a Task."""
+    """The failed runs of a Task, and the ends that were taken back."""
 
     model = Attempt
-    fields = ("number", "error_class", "message", "worker_name", "started_at", "finished_at")
+    fields = (
+        "number",
+        "kind",
+        "error_class",
+        "message",
+        "worker_name",
+        "started_at",
+        "finished_at",
+    )
     readonly_fields = fields
     extra = 0
 

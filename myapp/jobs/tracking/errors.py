@@ -10,3 +10,24 @@ class TaskNotFoundError(AppError):
 
     code = "not_found"
     task_id: UUID
+
+
+class TaskNotRetryableError(AppError):
+    """Only a task that FAILED or was CANCELLED can be retried; this one is {status}."""
+
+    code = "task_not_retryable"
+    status: str
+
+
+class TaskNotCancellableError(AppError):
+    """Only a task that waits or runs can be cancelled; this one is {status}."""
+
+    code = "task_not_cancellable"
+    status: str
+
+
+class JobMissingError(AppError):
+    """The job of this task was deleted, so that it can neither run again nor be stopped."""
+
+    code = "job_missing"
+    task_id: UUID

@@ -1,4 +1,4 @@
-"""Task, the public record of one job, and Attempt, one failed run of it."""
+"""Task, the public record of one job, and Attempt, what came of it that was not its end."""
 
 from datetime import datetime
 from typing import Any, ClassVar
@@ -146,14 +146,18 @@ class Task(models.Model):
 
 
 class AttemptKind(models.TextChoices):
-    """How a run came to no end of the job."""
+    """How a run came to no end of the job, or what became of an end."""
 
     FAILED = "failed", "Failed"  # the function raised; counts against the retry policy
     CRASHED = "crashed", "Crashed"  # its worker died; three of these end the job
+    RETRIED = "retried", "Retried"  # no run: an end that was taken back; both begin anew after it
 
 
 class Attempt(models.Model):
-    """One run that failed, or whose worker died."""
+    """One run that failed, or whose worker died; or an end that a retry by hand took back.
+
+    Of an end `number` is the runs before it, `error_class` and `message` are its code and text.
+    """
 
     task = models.ForeignKey(
         Task,
@@ -173,9 +177,14 @@ class Attempt(models.Model):
     finished_at = models.DateTimeField()
 
     class Meta:
-        ordering: ClassVar = ["task", "number"]
+        ordering: ClassVar = ["task", "number", "id"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["task", "number"], name="tracking_attempt_once_a_run")
+            # An end may be taken back more than once without a run between.
+            models.UniqueConstraint(
+                fields=["task", "number"],
+                name="tracking_attempt_one_a_run",
+                condition=~Q(kind="retried"),
+            )
         ]
 
     def __str__(self) -> str:

@@ -39,6 +39,7 @@ class EndCode:
     SUPERSEDED = "superseded"
     CRASHED = "crashed"
     TIME_LIMIT = "time_limit"
+    DISCARDED = "discarded"
     UNEXPECTED_ERROR = "unexpected_error"
     RESULT_NOT_JSON = "result_not_json"
     RESULT_TOO_LARGE = "result_too_large"

@@ -153,9 +153,14 @@ SELECT
     job.*,
     task.id AS task_id, task.owner_id, task.correlation_id,
     CASE WHEN job.attempts > 0 THEN (
-        -- Sent back by hand, a job starts counting anew.
+        -- Sent back by hand, a job starts counting anew: by the Attempt `retried` of our own, or by
+        -- the event of the library, which leaves none.
         SELECT count(*) FROM tracking_attempt AS attempt
         WHERE attempt.task_id = task.id AND attempt.kind = 'failed'
+          AND attempt.number > coalesce((
+              SELECT max(number) FROM tracking_attempt
+              WHERE task_id = task.id AND kind = 'retried'
+          ), 0)
           AND attempt.finished_at > coalesce((
               SELECT max(event.at) FROM procrastinate_events AS event
               WHERE event.job_id = job.id AND event.type = 'retried'

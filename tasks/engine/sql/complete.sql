@@ -21,7 +21,8 @@ WITH clock AS MATERIALIZED (
         SELECT * FROM json_to_recordset(%(outcomes)s::json) AS outcome (
             job_id bigint, worker_id bigint, run_number integer,
             -- the job
-            status procrastinate_job_status, delete_job boolean, retry_in float,
+            status procrastinate_job_status, delete_job boolean,
+            retry_in float, retry_at timestamptz,
             priority integer, queue_name text, lock text,
             -- its Task
             end_status text, result text, error text, progress smallint, progress_message text,
@@ -47,8 +48,10 @@ WITH clock AS MATERIALIZED (
         worker_id = NULL,
         abort_requested = false,
         scheduled_at = CASE
-            WHEN held.status = 'todo' AND NOT held.stops AND held.retry_in IS NOT NULL
-            THEN clock.now + make_interval(secs => held.retry_in)
+            WHEN held.status = 'todo' AND NOT held.stops
+            THEN coalesce(
+                held.retry_at, clock.now + make_interval(secs => held.retry_in), job.scheduled_at
+            )
             ELSE job.scheduled_at
         END,
         priority = coalesce(held.priority, job.priority),

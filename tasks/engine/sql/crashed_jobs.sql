@@ -1,11 +1,15 @@
 -- crashed_jobs: the running jobs of a worker that is dead (null: of none), with what complete.sql and
--- the count of crashes need. A job that was sent back by hand starts counting anew; one without a
+-- the count of crashes need. A job that was sent back by hand starts counting anew, as in claim.sql; one without a
 -- Task has no Attempts, so all its runs count. Rows that somebody holds are left for the next time.
 SELECT
     job.id, job.attempts,
     CASE WHEN task.id IS NULL THEN job.attempts ELSE (
         SELECT count(*) FROM tracking_attempt AS attempt
         WHERE attempt.task_id = task.id AND attempt.kind = 'crashed'
+          AND attempt.number > coalesce((
+              SELECT max(number) FROM tracking_attempt
+              WHERE task_id = task.id AND kind = 'retried'
+          ), 0)
           AND attempt.finished_at > coalesce((
               SELECT max(event.at) FROM procrastinate_events AS event
               WHERE event.job_id = job.id AND event.type = 'retried'

@@ -1,5 +1,5 @@
 -- prune_jobs: one batch of ended jobs that have no Task (of schedules, of the command line) and about
--- which nothing happened since the cutoff; returns how many. Oldest first by the primary key.
+-- which nothing happened since the cutoff; returns how many, twice, as prune. Oldest first by the primary key.
 WITH old AS (
     SELECT job.id
     FROM procrastinate_jobs AS job
@@ -15,4 +15,4 @@ WITH old AS (
 ), jobs AS (
     DELETE FROM procrastinate_jobs USING old WHERE procrastinate_jobs.id = old.id
 )
-SELECT count(*) FROM old;
+SELECT count(*), count(*) FROM old;
