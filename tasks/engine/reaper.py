@@ -30,6 +30,7 @@ from tasks.engine.connections import EngineConnection
 from tasks.engine.heartbeat import LOCK_CLASS
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, cancelled
+from tasks.engine.unknown import UnknownNames
 
 logger = logging.getLogger(__name__)
 
@@ -134,10 +135,19 @@ class Observer:
 class Reaper:
     """Hands the jobs of the dead back, and ends what ended elsewhere; mostly it just looks."""
 
-    def __init__(self, lease: Lease, *, queues: list[str] | None, worker_name: str) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        queues: list[str] | None,
+        worker_name: str,
+        names: list[str] | None = None,
+    ) -> None:
         self.lease = lease
         self._queues = queues
         self._worker_name = worker_name
+        self._names = names  # of tasks that this worker knows; None: it asks about none
+        self._unknown = UnknownNames()
         self._observer = Observer(lease)
         self._engine = EngineConnection("reaper", row_factory=dict_row)
         self._after_id = _SMALLEST_ID
@@ -248,10 +258,12 @@ class Reaper:
         if time.monotonic() < self._next_sweep:
             return
         self._next_sweep = time.monotonic() + 10 * self.lease.look
-        cursor = await connection.execute(_END_OUTSIDE_SQL, _sweep_parameters(self._after_id))
+        parameters = _sweep_parameters(self._after_id, names=self._names, queues=self._queues)
+        cursor = await connection.execute(_END_OUTSIDE_SQL, parameters)
         row = await cursor.fetchone()
         if row is not None:
             self._after_id = row["last_id"] or _SMALLEST_ID
+            self._unknown.take(row["unknown"], round_ends=row["last_id"] is None)
             if row["ended"]:
                 logger.warning("%d tasks were ended: their jobs ended elsewhere", row["ended"])
 
@@ -297,7 +309,9 @@ def _crashed(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Ou
     }
 
 
-def _sweep_parameters(after_id: UUID) -> dict[str, Any]:
+def _sweep_parameters(
+    after_id: UUID, *, names: list[str] | None = None, queues: list[str] | None = None
+) -> dict[str, Any]:
     ends = {job: end.value for job, end in STATUS_OF_JOB.items()}
     errors = {
         "failed": error_of_end(EndCode.ENDED_OUTSIDE),
@@ -308,6 +322,8 @@ def _sweep_parameters(after_id: UUID) -> dict[str, Any]:
     return {
         "after_id": after_id,
         "batch": PIECE,
+        "names": names,
+        "queues": queues,
         "end_status": json.dumps({**ends, "missing": STATUS_WITHOUT_JOB.value}),
         "errors": json.dumps(errors),
     }

@@ -77,7 +77,7 @@ class EngineWorker(Worker):
             delete=DeleteJobCondition(self.delete_jobs).value,
         )
         self.runner.on_left = self._left
-        self.reaper = Reaper(lease, queues=queues, worker_name=name)
+        self.reaper = Reaper(lease, queues=queues, worker_name=name, names=list(app.works))
         self.heartbeat = Heartbeat(
             name=name, interval=lease.heartbeat, on_registered=self._registered_as
         )

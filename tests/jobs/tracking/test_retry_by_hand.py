@@ -363,7 +363,7 @@ def test_of_two_who_retry_at_once_one_is_refused(
 
 
 END_OUTSIDE_SQL = (Path(reaper.__file__).parent / "sql" / "end_outside.sql").read_text()
-UNFENCED_END_SQL = END_OUTSIDE_SQL.replace(" AND task.updated_at = over.updated_at", "")
+UNFENCED_END_SQL = END_OUTSIDE_SQL.replace(" AND task.updated_at = seen.updated_at", "")
 
 
 @pytest.mark.django_db(transaction=True)
