@@ -28,7 +28,10 @@ def _task(deferred: Deferred) -> Task:
 
 
 def _ended(deferred: Deferred) -> Task:
-    return eventually(lambda: Task.objects.filter(pk=deferred.task_id, job__attempts=1).first())
+    task: Task = eventually(
+        lambda: Task.objects.filter(pk=deferred.task_id, job__attempts=1).first()
+    )
+    return task
 
 
 def test_a_task_that_is_new_waits_is_reported_and_runs_when_a_worker_has_it(
