@@ -159,12 +159,7 @@ class Attempt(models.Model):
     Of an end `number` is the runs before it, `error_class` and `message` are its code and text.
     """
 
-    task = models.ForeignKey(
-        Task,
-        on_delete=models.CASCADE,
-        db_index=False,  # the first column of tracking_attempt_once_a_run
-        related_name="failed_attempts",
-    )
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="failed_attempts")
     number = models.PositiveIntegerField(help_text="1 is the first run.")
     kind = models.CharField(
         max_length=16, choices=AttemptKind.choices, db_default=AttemptKind.FAILED

@@ -1,6 +1,7 @@
--- crashed_jobs: the running jobs of a worker that is dead (null: of none), with what complete.sql and
--- the count of crashes need. A job that was sent back by hand starts counting anew, as in claim.sql; one without a
--- Task has no Attempts, so all its runs count. Rows that somebody holds are left for the next time.
+-- crashed_jobs: the running jobs of a worker that is dead (null: of none), with what complete.sql
+-- and the count of crashes need. A job that was sent back by hand starts counting anew, as in
+-- claim.sql; one without a Task has no Attempts, so all its runs count. Rows that somebody holds
+-- are left for the next time.
 SELECT
     job.id, job.attempts,
     CASE WHEN task.id IS NULL THEN job.attempts ELSE (

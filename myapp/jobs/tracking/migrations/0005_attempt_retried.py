@@ -10,7 +10,7 @@ CONSTRAINT = models.UniqueConstraint(
 class Migration(migrations.Migration):
     atomic = False  # CONCURRENTLY: the table is written to meanwhile
 
-    dependencies = [("tracking", "0003_index_unfinished_tasks")]
+    dependencies = [("tracking", "0004_drop_index_of_owner")]
 
     operations = [
         migrations.AlterModelOptions(

@@ -1,7 +1,8 @@
 -- prune: one batch of Tasks that ended before the cutoff, with their jobs and attempts; returns how
--- many were found, and how many of them went. Oldest first by the partial index on finished_at; rows somebody holds are left for later, and
--- so is a Task whose job somebody holds, who may be about to retry it. Nothing is waited for: whoever
--- retries locks the job first and then the Task, here it is the other way round.
+-- many were found, and how many of them went. Oldest first by the partial index on finished_at;
+-- rows somebody holds are left for later, and so is a Task whose job somebody holds, who may be
+-- about to retry it. Nothing is waited for: whoever retries locks the job first and then the Task,
+-- here it is the other way round.
 WITH old AS MATERIALIZED (
     SELECT id, job_id
     FROM tracking_task

@@ -1,5 +1,6 @@
--- prune_jobs: one batch of ended jobs that have no Task (of schedules, of the command line) and about
--- which nothing happened since the cutoff; returns how many, twice, as prune. Oldest first by the primary key.
+-- prune_jobs: one batch of ended jobs that have no Task (of schedules, of the command line) and
+-- about which nothing happened since the cutoff; returns how many, twice, as prune. Oldest first by
+-- the primary key.
 WITH old AS (
     SELECT job.id
     FROM procrastinate_jobs AS job

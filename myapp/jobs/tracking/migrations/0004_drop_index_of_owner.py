@@ -2,12 +2,12 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-# Django makes an index for each foreign key. These two begin the index that is there besides
-# (tracking_task_owner_id, tracking_attempt_once_a_run), and each end of a job wrote to them.
+# Django makes an index for each foreign key. This one's column begins tracking_task_owner_id, and
+# each end of a job wrote to both.
 
 
 class Migration(migrations.Migration):
-    atomic = False  # CONCURRENTLY: the tables are written to meanwhile
+    atomic = False  # CONCURRENTLY: the table is written to meanwhile
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
@@ -32,25 +32,6 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="+",
                         to=settings.AUTH_USER_MODEL,
-                    ),
-                )
-            ],
-        ),
-        migrations.RunSQL(
-            sql="DROP INDEX CONCURRENTLY IF EXISTS tracking_attempt_task_id_5ac53465;",
-            reverse_sql="""
-            CREATE INDEX CONCURRENTLY IF NOT EXISTS tracking_attempt_task_id_5ac53465
-            ON tracking_attempt (task_id);
-            """,
-            state_operations=[
-                migrations.AlterField(
-                    model_name="attempt",
-                    name="task",
-                    field=models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="failed_attempts",
-                        to="tracking.task",
                     ),
                 )
             ],
