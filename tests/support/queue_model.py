@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 MAX_ATTEMPTS = 3  # of the retry policy
 MAX_CRASHES = 3
 
-type Ending = Literal["done", "transient", "broken", "cancelled", "hand_back"]
+type Ending = Literal["done", "transient", "broken", "cancelled", "hand_back", "snooze"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,9 @@ class JobModel:
         return -self.priority, self.id
 
     def count(self, kind: str) -> int:
-        """Return how many Attempts of this kind there are."""
-        return sum(one == kind for _, one in self.attempted)
+        """Return how many Attempts of this kind there are since it was last retried by hand."""
+        since = max((number for number, one in self.attempted if one == "retried"), default=0)
+        return sum(one == kind and number > since for number, one in self.attempted)
 
 
 class Claimed(NamedTuple):
@@ -120,6 +121,8 @@ class QueueModel:
             self._leave(job, "aborted", end="CANCELLED", code="cancelled")
         elif ending == "hand_back":
             self._go_back(job)
+        elif ending == "snooze":
+            self._go_back(job, retry_in=retry_in)
         elif ending == "transient" and job.count("failed") + 1 < MAX_ATTEMPTS:
             self._go_back(job, kind="failed", retry_in=retry_in)
         else:
@@ -164,6 +167,30 @@ class QueueModel:
             return job_id
         return None
 
+    def cancel_by_hand(self, job_id: int) -> str | None:
+        """End a waiting job with its Task, or ask a running one to stop; None if it has ended."""
+        job = self.jobs[job_id]
+        if job.status == "todo":
+            self._set(job, status="cancelled", end="CANCELLED", code="cancelled", runs=job.attempts)
+            return "cancelled"
+        if job.status == "doing":
+            self._set(job, abort=True)
+            return "doing"
+        return None
+
+    def retry_by_hand(self, job_id: int) -> str | None:
+        """Let a job that ended wait again, unless its queueing lock is taken; None: it did not."""
+        job = self.jobs[job_id]
+        if job.status not in ("failed", "cancelled", "aborted"):
+            return None
+        if self._waiting_with(job.queueing_lock) is not None:
+            return "taken"
+        self._set(
+            job, status="todo", abort=False, due=None, due_about=False, end=None, code=None,
+            runs=job.attempts, attempted=(*job.attempted, (job.attempts, "retried")),
+        )  # fmt: skip
+        return "sent"
+
     def sweep(self) -> None:
         """Give Tasks their end whose job ended without a worker."""
         for job in self.of("cancelled", "deleted"):
@@ -172,9 +199,9 @@ class QueueModel:
             elif job.end is None:
                 self._set(job, end="FAILED", code="job_missing")
 
-    def prune(self) -> int:
-        """Forget what has ended; return how many."""
-        ended = [job.id for job in self.jobs.values() if job.end is not None]
+    def prune(self, *, locked: Collection[int]) -> int:
+        """Forget what has ended but what somebody holds; return how many."""
+        ended = [job.id for job in self.jobs.values() if job.end and job.id not in locked]
         for job_id in ended:
             del self.jobs[job_id]
         return len(ended)

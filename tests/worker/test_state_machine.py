@@ -7,6 +7,7 @@ The machine is known to see what it must: each of the planted bugs makes it fail
 """
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -37,10 +38,12 @@ from queue_model import Claimed, Ending, JobModel, QueueModel
 
 from myapp.jobs import deferral
 from myapp.jobs.deferral import uuid7
+from myapp.jobs.tracking import services
 from myapp.jobs.tracking.services import tasks_prune
 from tasks.engine import heartbeat, manager, reaper
 from tasks.engine.completion import Completer
 from tasks.engine.connections import EngineConnection, engine_parameters
+from tasks.engine.context import Snooze
 from tasks.engine.heartbeat import _UNREGISTER_SQL
 from tasks.engine.manager import Claim, EngineManager
 from tasks.engine.outcome import Outcome, outcome_of
@@ -65,7 +68,7 @@ EMPTY_TABLES = (
 ROWS_SQL = """
 SELECT coalesce(job.id, task.job_id), job.scheduled_at, ARRAY(
         SELECT ARRAY[number::text, kind] FROM tracking_attempt
-        WHERE task_id = task.id ORDER BY number
+        WHERE task_id = task.id ORDER BY number, id
     ),
     job.status::text, job.attempts, job.worker_id, job.abort_requested, job.priority, job.lock,
     job.queueing_lock, task.end_status, task.error ->> 'code', task.attempts, task.progress
@@ -82,6 +85,9 @@ WAITS = {
     "complete after complete, committed", "complete after complete, rolled back",
     "rescue after rescue, committed", "rescue after rescue, rolled back",
     "complete after rescue", "rescue after claim", "cancel after claim",
+    "cancel by hand after claim, committed", "cancel by hand after claim, rolled back",
+    "retry after retry, committed", "retry after retry, rolled back",
+    "sweep after retry, committed", "sweep after retry, rolled back",
 }  # fmt: skip
 ERRORS: dict[Ending, BaseException | None] = {
     "done": None,
@@ -89,7 +95,10 @@ ERRORS: dict[Ending, BaseException | None] = {
     "broken": ValueError("broken"),
     "cancelled": asyncio.CancelledError(),
     "hand_back": asyncio.CancelledError(),
+    "snooze": Snooze(seconds=1),
 }
+CANCELLED = {"code": "cancelled", "message": ""}
+ENDED = {"failed": CANCELLED, "cancelled": CANCELLED, "aborted": CANCELLED}
 WORK = Implementation(lambda **_: None, job_samples.fail, is_atomic=False)
 NAME = job_samples.fail.name
 
@@ -196,6 +205,25 @@ class Side:
         )  # fmt: skip
         return cast("int | None", found)
 
+    def cancel_by_hand(self, job_id: int) -> str | None:
+        return self._by_hand(services._CANCEL_SQL, job_id, "CANCELLED")
+
+    def retry_by_hand(self, job_id: int) -> str | None:
+        try:
+            with self.connection.transaction():
+                found = self._by_hand(services._RETRY_SQL, job_id)
+        except psycopg.errors.UniqueViolation:
+            return "taken"
+        return "sent" if found else None
+
+    def _by_hand(self, sql: str, job_id: int, end_status: str = "") -> str | None:
+        (task_id,) = self.execute("SELECT id FROM tracking_task WHERE job_id = %(id)s", id=job_id)
+        found = self.execute(
+            sql, task_id=task_id, end_status=end_status,
+            error=json.dumps(CANCELLED), errors=json.dumps(ENDED),
+        )  # fmt: skip
+        return found and str(found[0])
+
     def defer(self, row: dict[str, Any]) -> int:
         return int(self.execute(deferral._DEFER_SQL, **row, task_id=uuid7(), owner_id=None)[1])
 
@@ -282,7 +310,7 @@ class Holder:
 
 EMPTY_HANDED = Holder("none", {}, set())
 ends: st.SearchStrategy[Ending] = st.sampled_from(
-    ["transient", "transient", "transient", "done", "broken", "cancelled", "hand_back"]
+    ["transient", "transient", "transient", "done", "broken", "cancelled", "hand_back", "snooze"]
 )
 picks = st.integers(0, 20)
 holds = st.sampled_from([False, False, True])
@@ -434,6 +462,40 @@ class QueueMachine(RuleBasedStateMachine):
 
         self._do("cancel", statement, change, hold=hold, commits=commits)
 
+    @precondition(lambda self: len(self.model.of("todo", "doing")) > 2)
+    @rule(pick=picks, hold=holds, commits=st.booleans())
+    def cancel_by_hand(self, *, pick: int, hold: bool, commits: bool) -> None:
+        jobs = self.model.of("todo", "doing")
+        self._cancel_by_hand(jobs[pick % len(jobs)].id, hold=hold, commits=commits)
+
+    @precondition(lambda self: not self.holder and any(self.model.of("todo")))
+    @rule(pick=picks, commits=st.booleans())
+    def cancel_by_hand_what_is_being_claimed(self, *, pick: int, commits: bool) -> None:
+        self.claim(pick=pick, slots=2, looks=64, from_lock="", hold=True, commits=commits)
+        if self.holder:
+            claimed = sorted(self.holder.changed)
+            self._cancel_by_hand(claimed[pick % len(claimed)], hold=False, commits=commits)
+
+    @precondition(lambda self: any(self.model.of("failed", "cancelled", "aborted")))
+    @rule(pick=picks, hold=holds, commits=st.booleans())
+    def retry_by_hand(self, *, pick: int, hold: bool, commits: bool) -> None:
+        jobs = self.model.of("failed", "cancelled", "aborted")
+        self._retry(jobs[pick % len(jobs)].id, hold=hold, commits=commits)
+
+    @precondition(
+        lambda self: not self.holder and any(self.model.of("failed", "cancelled", "aborted"))
+    )
+    @rule(pick=picks, sweeps=st.booleans(), commits=st.booleans())
+    def retry_twice_at_once(self, *, pick: int, sweeps: bool, commits: bool) -> None:
+        """Or while a reaper looks whether the job ended by another hand."""
+        jobs = self.model.of("failed", "cancelled", "aborted")
+        job_id = jobs[pick % len(jobs)].id
+        self._retry(job_id, hold=True, commits=commits)
+        if sweeps:
+            self._sweep(commits=commits)
+        else:
+            self._retry(job_id, hold=False, commits=commits)
+
     @precondition(lambda self: any(self.model.of("doing")))
     @rule(pick=picks, hold=holds, commits=st.booleans())
     def rescue(self, *, pick: int, hold: bool, commits: bool) -> None:
@@ -456,6 +518,26 @@ class QueueMachine(RuleBasedStateMachine):
         fence = (outcome["job_id"], outcome["worker_id"], outcome["run_number"])
         if not self.model.is_in_run(*fence):
             self._go_on("late rescue", lambda side: side.rescue(outcome), commits=commits)
+
+    @precondition(lambda self: not self.holder and any(self._fresh_runs()))
+    @rule(pick=picks, ending=ends, commits=st.booleans())
+    def complete_what_is_being_rescued(self, *, pick: int, ending: Ending, commits: bool) -> None:
+        runs = self._fresh_runs()
+        run = runs[pick % len(runs)]
+        self._rescue(self.workers.index(run.worker), hold=True, commits=commits)
+        self._complete([(run, ending, 0.0)], hold=False, commits=commits)
+
+    @precondition(lambda self: not self.holder and any(self._fresh_runs()))
+    @rule(pick=picks, commits=st.booleans())
+    def rescue_too_late_what_runs_again(self, *, pick: int, commits: bool) -> None:
+        """What was taken for a death was a run that was handed back."""
+        runs = self._fresh_runs()
+        run = runs[pick % len(runs)]
+        self._see_late(run.worker)
+        self._complete([(run, "hand_back", 0.0)], hold=False, commits=True)
+        self.claim(pick=pick, slots=3, looks=64, from_lock="", hold=False, commits=True)
+        if self.late:
+            self.rescue_too_late(pick=pick, commits=commits)
 
     @precondition(lambda self: not self.holder and any(self.model.of("doing")))
     @rule(pick=picks)
@@ -480,10 +562,9 @@ class QueueMachine(RuleBasedStateMachine):
             self._replace(worker)
 
     @precondition(lambda self: any(self.model.of("cancelled", "deleted")))
-    @rule()
-    def sweep(self) -> None:
-        self._go_on("sweep", lambda side: side.sweep(), may_wait=False)
-        self.model.sweep()
+    @rule(commits=st.booleans())
+    def sweep(self, *, commits: bool) -> None:
+        self._sweep(commits=commits)
 
     @precondition(lambda self: any(job.end for job in self.model.jobs.values()))
     @rule()
@@ -491,7 +572,7 @@ class QueueMachine(RuleBasedStateMachine):
         pruned = self._go_on(
             "prune", lambda _: tasks_prune(older_than=timedelta(0)), may_wait=False
         )
-        assert pruned == self.model.prune()
+        assert pruned == self.model.prune(locked=self.holder.locked if self.holder else ())
 
     @precondition(lambda self: self._later())
     @rule(pick=picks)
@@ -666,6 +747,24 @@ class QueueMachine(RuleBasedStateMachine):
             if self.holder or run.fence not in {one.fence for one, _, _ in group}
         ]  # fmt: skip
 
+    def _cancel_by_hand(self, job_id: int, *, hold: bool, commits: bool) -> None:
+        self._do(
+            "cancel by hand", lambda side: side.cancel_by_hand(job_id),
+            lambda model: model.cancel_by_hand(job_id), hold=hold, commits=commits,
+        )  # fmt: skip
+
+    def _retry(self, job_id: int, *, hold: bool, commits: bool) -> None:
+        self._do(
+            "retry", lambda side: side.retry_by_hand(job_id),
+            lambda model: model.retry_by_hand(job_id), hold=hold, commits=commits,
+        )  # fmt: skip
+
+    def _sweep(self, *, commits: bool) -> None:
+        # Of the Tasks it ends one may be about to be retried.
+        may_wait = self.holder is not None and self.holder.kind == "retry"
+        self._go_on("sweep", lambda side: side.sweep(), commits=commits, may_wait=may_wait)
+        self.model.sweep()
+
     def _busy(self, pick: int) -> int:
         """Return a worker that runs something, if one does."""
         of_jobs = {job.worker for job in self.model.of("doing")}
@@ -800,6 +899,20 @@ def _fence(*modules: Any) -> list[tuple[Any, str, str, str]]:
 
 
 PLANTED_BUGS = {
+    "a retry keeps what was counted": [
+        # The Attempt says it as well as the event; see also the test of an event with an old clock.
+        (manager, "CLAIM_SQL", "kind = 'retried'", "false"),
+        (manager, "CLAIM_SQL", "event.type = 'retried'", "false"),
+    ],
+    "two retry at once": [
+        (services, "_RETRY_SQL", "        FOR NO KEY UPDATE\n    ) AS job", "    ) AS job"),
+    ],
+    "a sweep ends what is being retried": [
+        (reaper, "_END_OUTSIDE_SQL", " AND task.updated_at = seen.updated_at", ""),
+    ],
+    "a cancel ends what is being claimed": [
+        (services, "_CANCEL_SQL", "    FOR NO KEY UPDATE\n", ""),
+    ],
     "no fence": _fence(manager),
     "of a lock the oldest goes first, not the most urgent": [
         (manager, "CLAIM_SQL", "ORDER BY lock, priority DESC, id", "ORDER BY lock, id")
