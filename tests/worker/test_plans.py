@@ -18,6 +18,7 @@ import pytest
 from psycopg.rows import tuple_row
 
 from myapp.jobs import deferral
+from myapp.jobs.tracking import services
 from tasks.engine import reaper
 from tasks.engine.claiming import LOOKS, WINDOW_OF_ONE_KIND, Claimer, Places
 from tasks.engine.connections import engine_parameters
@@ -261,6 +262,28 @@ def test_what_runs_on_ordinary_connections_costs_as_little(
     deferral_ = _explain(busy, deferral._DEFER_SQL, _defer_parameters())
     assert deferral_.table_scans == [], deferral_
     assert deferral_.buffers <= 150, deferral_
+
+
+@pytest.mark.parametrize("statistics", ["of when nothing ran", "true"])
+def test_retry_and_cancel_by_hand_probe_keys(busy: Connection, statistics: str) -> None:
+    if statistics == "true":
+        _analyze(busy)
+    _plan_freely(busy)
+    ids = "SELECT id FROM tracking_task WHERE job_id = ANY(%s) ORDER BY job_id"
+    jobs = [BACKLOG, BACKLOG + 1]
+    (ended,), (running,) = busy.execute(ids, [jobs]).fetchall()
+    busy.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = %s", [BACKLOG])
+    error = json.dumps({"code": "", "message": ""})
+    errors = json.dumps(dict.fromkeys(["failed", "cancelled", "aborted"], json.loads(error)))
+
+    for sql, parameters in {
+        services._RETRY_SQL: {"task_id": ended, "errors": errors},
+        services._CANCEL_SQL: {"task_id": running, "end_status": "CANCELLED", "error": error},
+    }.items():
+        plan = _explain(busy, sql, parameters)
+
+        assert (plan.rows, plan.table_scans, plan.removed_rows) == (1, [], 0), plan
+        assert plan.buffers <= 200, plan
 
 
 def test_what_waits_does_not_make_completion_and_progress_slower(server: Connection) -> None:

@@ -35,6 +35,7 @@ from semantics import (
 )
 
 from myapp.jobs.tracking.models import Task
+from tasks.engine.context import Discard, Snooze
 
 HOUR = 3600.0
 EMPTY_TABLES = (
@@ -578,6 +579,44 @@ async def a_failed_job_sent_back_by_hand_runs_again_and_sending_counts(bench: Be
     await bench.app.job_manager.retry_job_by_id_async(job_id, retry_at=datetime.now(UTC))
     await bench.work()
     return await bench.ends(), await bench.events("job")
+
+
+# What a task says of its own run
+
+
+def _snooze(_run: Run) -> None:
+    raise Snooze(seconds=HOUR)
+
+
+@table.differs(
+    procrastinate={"async": ("failed", 1), "plain": ("failed", 1)},
+    ours={"async": ("todo", 1), "plain": ("todo", 1)},
+    because="a task may find that it came too early, and that is no failure",
+)
+async def a_job_that_snoozes_waits_for_its_time(bench: Bench) -> Any:
+    await bench.defer("async", _snooze)
+    await bench.defer("plain", _snooze, task="plain_step")
+    await bench.work()
+    return await bench.ends()
+
+
+def _discard(run: Run) -> None:
+    try:
+        fail(run)
+    except ConnectionError as error:
+        raise Discard("of no use") from error
+
+
+@table.differs(
+    procrastinate={"async": ("failed", 3), "plain": ("failed", 3)},
+    ours={"async": ("failed", 1), "plain": ("failed", 1)},
+    because="a task may know that another run is of no use",
+)
+async def a_job_that_discards_itself_does_not_run_again(bench: Bench) -> Any:
+    await bench.defer("async", _discard, task="thrice")
+    await bench.defer("plain", _discard, task="plain_thrice")
+    await bench.work()
+    return await bench.ends()
 
 
 # Stopping a job
