@@ -73,6 +73,9 @@ LOG_LEVEL: str = _env.str(
 DATABASE_URL: str = _env.str("DATABASE_URL", "", validate=_is_conninfo)
 HAS_OWN_DATABASE = bool(DATABASE_URL) or any(os.environ.get(name) for name in LIBPQ_VARIABLES)
 
+# The same for workers alone: Postgres itself, where DATABASE_URL leads the web through a pooler.
+JOBS_WORKER_DATABASE_URL: str = _env.str("JOBS_WORKER_DATABASE_URL", "", validate=_is_conninfo)
+
 # Connections one web process may hold.
 DATABASE_POOL_SIZE: int = _env.int("DATABASE_POOL_SIZE", 10, validate=valid.Range(1, 1000))
 
@@ -143,6 +146,16 @@ JOBS_WORKER_HEARTBEAT_SECONDS: float = _env.float(
 # A worker whose heartbeat stands still for so many seconds is dead: its jobs begin anew elsewhere.
 JOBS_WORKER_LEASE_SECONDS: float = _env.float(
     "JOBS_WORKER_LEASE_SECONDS", 15.0, validate=valid.Range(0.3, 3600)
+)
+
+# Seconds a worker's event loop may be held up before the log says by what.
+JOBS_WORKER_LOOP_LAG_SECONDS: float = _env.float(
+    "JOBS_WORKER_LOOP_LAG_SECONDS", 10.0, validate=valid.Range(0.1, 3600)
+)
+
+# Seconds after which a worker whose event loop is held up ends, so that others take over its jobs.
+JOBS_WORKER_LOOP_DEAD_SECONDS: float = _env.float(
+    "JOBS_WORKER_LOOP_DEAD_SECONDS", 120.0, validate=valid.Range(1, 86_400)
 )
 
 # Seconds a task marked atomic may take: it holds a transaction open.

@@ -21,10 +21,13 @@ CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 
 # --- Database --------------------------------------------------------------------------------
 
+# Set by the entry points, not by people.
+_role = cast("Role", os.environ.get("PROCESS_ROLE", "command"))
+_url_of_all = env.DATABASE_URL if env.HAS_OWN_DATABASE else embedded_url(BASE_DIR)
+
 DATABASES = database_settings(
-    url=env.DATABASE_URL if env.HAS_OWN_DATABASE else embedded_url(BASE_DIR),
-    # Set by the entry points, not by people.
-    role=cast("Role", os.environ.get("PROCESS_ROLE", "command")),
+    url=(_role == "worker" and env.JOBS_WORKER_DATABASE_URL) or _url_of_all,
+    role=_role,
     pool_size=env.DATABASE_POOL_SIZE,
     test_suffix=hashlib.sha256(str(BASE_DIR).encode()).hexdigest()[:8],
 )
@@ -45,6 +48,8 @@ JOBS_WORKER_THREADS = env.JOBS_WORKER_THREADS
 JOBS_WORKER_POLL_SECONDS = env.JOBS_WORKER_POLL_SECONDS
 JOBS_WORKER_HEARTBEAT_SECONDS = env.JOBS_WORKER_HEARTBEAT_SECONDS
 JOBS_WORKER_LEASE_SECONDS = env.JOBS_WORKER_LEASE_SECONDS
+JOBS_WORKER_LOOP_LAG_SECONDS = env.JOBS_WORKER_LOOP_LAG_SECONDS
+JOBS_WORKER_LOOP_DEAD_SECONDS = env.JOBS_WORKER_LOOP_DEAD_SECONDS
 JOBS_ATOMIC_SECONDS = env.JOBS_ATOMIC_SECONDS
 JOBS_ARGUMENTS_MAX_BYTES = env.JOBS_ARGUMENTS_MAX_BYTES
 JOBS_RESULT_MAX_BYTES = env.JOBS_RESULT_MAX_BYTES

@@ -14,6 +14,8 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     ConnectionError,
     TimeoutError,
 )
+# Postgres, in the middle of a failover; Django gives it no class of its own (InternalError).
+READ_ONLY = "25006"
 
 
 class BadRetryPolicyError(AppError):
@@ -44,11 +46,15 @@ class RetryPolicy:
 
     def delay_seconds(self, *, failed_runs: int, error: BaseException) -> float | None:
         """Return the seconds to wait after the `failed_runs`-th failure, None to give up."""
-        if failed_runs >= self.max_attempts or not isinstance(error, self.on):
+        if failed_runs >= self.max_attempts or not self._covers(error):
             return None
         # Past 2^32 every cap is reached; the bound keeps the power from growing for ever.
         ceiling = min(self.cap_seconds, self.base_seconds * 2 ** min(failed_runs - 1, 32))
         return random.uniform(0, ceiling)  # noqa: S311 # nosec B311 # spread, not secrecy
+
+    def _covers(self, error: BaseException) -> bool:
+        only_reads = getattr(error.__cause__, "sqlstate", None) == READ_ONLY
+        return isinstance(error, self.on) or (only_reads and OperationalError in self.on)
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)

@@ -12,7 +12,7 @@ from procrastinate.contrib.django.utils import connector_params
 
 from myapp.jobs.arguments import Arguments
 from myapp.jobs.bridge import TaskSpec
-from tasks.engine.connections import POOL_SIZE, check_connection_budget
+from tasks.engine.connections import POOL_SIZE, small_pool
 from tasks.engine.errors import (
     AsyncAtomicError,
     ImplementationMismatchError,
@@ -21,6 +21,7 @@ from tasks.engine.errors import (
 )
 from tasks.engine.inline import InlineRunner
 from tasks.engine.manager import EngineManager
+from tasks.engine.opening import first_contact
 from tasks.engine.progress import ProgressWriter
 from tasks.engine.work import CONTEXT_PARAMETER, Implementation, LibraryWork, Work
 from tasks.engine.worker import EngineWorker, lease_from_settings
@@ -35,7 +36,10 @@ class JobsApp(App):
     worker_class: ClassVar[type[EngineWorker]] = EngineWorker
 
     def __init__(self, *, specs: Mapping[str, TaskSpec[...]], import_paths: Iterable[str]) -> None:
-        connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=POOL_SIZE)
+        # With no connection to begin with it opens at once, whether there is a database or not.
+        connector = PsycopgConnector(
+            pool_factory=small_pool, kwargs=connector_params(), min_size=0, max_size=POOL_SIZE
+        )
         super().__init__(
             connector=connector,
             import_paths=import_paths,
@@ -128,7 +132,7 @@ class JobsApp(App):
         ]
 
     async def run_worker_async(self, **options: Any) -> None:
-        """Check what the worker needs, then run it until it is asked to stop.
+        """Wait for the database, check what the worker needs, run it until it is asked to stop.
 
         Raises:
             MenuMismatchError: a declaration has no function, or a function no declaration.
@@ -138,7 +142,12 @@ class JobsApp(App):
         if mismatches := self.mismatches():
             raise MenuMismatchError(sentences=" ".join(mismatches))
         threads = settings.JOBS_WORKER_THREADS
-        needed = await check_connection_budget(self, threads=threads)
+        needed = await first_contact(
+            threads=threads, install_signal_handlers=options.get("install_signal_handlers", True)
+        )
+        if needed is None:
+            logger.info("worker stopped before it reached the database")
+            return
         logger.info("worker starts: %d threads, up to %d connections", threads, needed)
         worker = self._engine_worker(threads=threads, **options)
         async with self.progress.writing():

@@ -11,10 +11,14 @@ from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
 from myapp.jobs.prepared import prepared_cursor
+from tasks.engine.connections import cut_silent
 from tasks.engine.errors import AtomicLimitError
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, outcome_of
 from tasks.engine.run import Run
+
+# How long the server may take to hear that a statement shall be cancelled.
+CANCEL_SECONDS = 2.0
 
 _COMPLETE_ATOMIC_SQL = (Path(__file__).parent / "sql" / "complete_atomic.sql").read_text()
 
@@ -63,12 +67,18 @@ class AtomicRuns:
             raise
 
     def cancel_overdue(self) -> None:
-        """Cancel the statement of each run that is over its limit; its next one is refused."""
+        """Cancel the statement of each run that is over its limit; its next one is refused.
+
+        Where the server does not answer even to that, the connection is cut.
+        """
         now = time.monotonic()
         with self._lock:
-            for deadline, backend in self._running.values():
-                if now > deadline and backend is not None:
-                    backend.cancel()
+            overdue = [backend for deadline, backend in self._running.values() if now > deadline]
+        for backend in overdue:
+            try:
+                backend.cancel_safe(timeout=CANCEL_SECONDS)
+            except psycopg.Error:
+                cut_silent(backend, CANCEL_SECONDS)
 
     @contextmanager
     def _limited(self, run: Run, deadline: float) -> Iterator[None]:

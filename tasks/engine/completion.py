@@ -7,9 +7,8 @@ from collections.abc import Callable
 import psycopg
 
 from myapp.jobs.tracking.states import EndCode
-from tasks.engine.backoff import Backoff
-from tasks.engine.connections import is_transient
 from tasks.engine.manager import EngineManager
+from tasks.engine.outage import Outage
 from tasks.engine.outcome import Outcome, cancelled, log_end, unstorable
 from tasks.engine.run import Run
 
@@ -107,18 +106,21 @@ class Completer:
             logger.exception("job %d cannot be ended", run.job.id)
 
     async def _write_surely(self, group: list[Ended]) -> None:
-        """Write `group`, again and again while only the surroundings are the cause."""
-        backoff = Backoff()
+        """Write `group`, again and again while only the surroundings are the cause.
+
+        Also where it may have been written and only the answer was lost: then all of it is stale
+        the second time, and nothing is written twice.
+        """
+        outage = Outage(f"{len(group)} outcomes wait for the database")
         while True:
             try:
                 written = await self._manager.complete([outcome for _, outcome in group])
                 break
             except psycopg.Error as error:
-                if not is_transient(error):
-                    raise
+                pause = outage.pause_after(error)
                 self._manager.counts[type(error).__name__] += 1
-                logger.warning("%d outcomes wait for the database: %s", len(group), error)
-                await asyncio.sleep(backoff.next_pause())
+                await asyncio.sleep(pause)
+        outage.over()
         self._note(group, written)
 
     def _note(self, group: list[Ended], written: dict[int, bool]) -> None:

@@ -17,8 +17,14 @@ from typing import Any
 
 import psycopg
 
-from tasks.engine.backoff import Backoff
-from tasks.engine.connections import engine_parameters, is_transient
+from tasks.engine.connections import (
+    BoundedSyncConnection,
+    connected_sync,
+    engine_parameters,
+    eras,
+    is_lent,
+)
+from tasks.engine.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +37,9 @@ _UNREGISTER_SQL = (_SQL / "unregister.sql").read_text()
 _HEARTBEAT_SQL = (_SQL / "heartbeat.sql").read_text()
 _LOCK_SQL = "SELECT pg_try_advisory_lock(%s, %s)"
 _PID_SQL = "SELECT pg_backend_pid()"
+# No answer is waited for longer than this, or than until the next heartbeat: the second try then
+# comes before the lease is over.
+_MIN_DEADLINE_SECONDS = 1.0
 
 type OnRegistered = Callable[[int], None]
 
@@ -44,8 +53,9 @@ class Heartbeat:
         self._on_registered = on_registered
         self._stopping = threading.Event()
         self._woken, self._wake = socket.socketpair()
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: BoundedSyncConnection | None = None
         self._worker_id: int | None = None
+        self._has_session = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.failure: Future[None] = Future()
 
@@ -76,18 +86,15 @@ class Heartbeat:
             self._disconnect()
 
     def _beat_until_stopped(self) -> None:
-        backoff = Backoff()
+        outage = Outage("no heartbeat")
         while not self._stopping.is_set():
             seconds = self._interval
             try:
                 self.beat()
-                backoff.reset()
+                outage.over()
             except psycopg.Error as error:
-                if not is_transient(error):
-                    raise
-                logger.warning("no heartbeat: %s", error)
+                seconds = outage.pause_after(error)
                 self._disconnect()
-                seconds = backoff.next_pause()
             self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:
@@ -124,13 +131,17 @@ class Heartbeat:
             worker_id = int(row[0]) if row else 0
             if has_session:
                 connection.execute(_LOCK_SQL, (LOCK_CLASS, lock_key(worker_id)))
-        self._worker_id = worker_id
+        self._worker_id, self._has_session = worker_id, has_session
         self._on_registered(worker_id)
 
     def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is not None and self._connection.era != eras.current:
+            self._disconnect()
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(**engine_parameters("heartbeat"), autocommit=True)
-            if self._worker_id is not None:
+            self._connection = connected_sync(
+                "heartbeat", deadline_seconds=max(_MIN_DEADLINE_SECONDS, self._interval)
+            )
+            if self._worker_id is not None and self._has_session:
                 # Free or not: a session of ours that has not yet ended may still hold it.
                 self._connection.execute(_LOCK_SQL, (LOCK_CLASS, lock_key(self._worker_id)))
         return self._connection
@@ -160,12 +171,14 @@ def _has_session_of_its_own(connection: psycopg.Connection[Any]) -> bool:
     transaction open, either that one got our process, or we get another.
     """
     before = _pid(connection)
-    with psycopg.connect(**engine_parameters("self-test")) as other:
+    if is_lent(connection, (before,)):
+        return False  # a pooler answered; the rest is chance when it has several processes free
+    with BoundedSyncConnection.connect(**engine_parameters("self-test")) as other:
         borrowed = _pid(other)  # begins a transaction
         after = _pid(connection)
     return before == after != borrowed
 
 
 def _pid(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute(_PID_SQL).fetchone()
+    row = connection.execute(_PID_SQL, prepare=False).fetchone()
     return int(row[0]) if row else 0

@@ -39,6 +39,9 @@ MAX_CRASHES = 3
 MARGIN_SECONDS = 0.01
 # Unfinished Tasks looked through at a time for jobs that ended by another hand.
 PIECE = 1000
+# How full Postgres' queue of notifications is when the log says so, and when it is well again.
+NOTIFY_USAGE_ALARM = 0.5
+NOTIFY_USAGE_WELL = 0.4
 _SMALLEST_ID = UUID(int=0)
 
 _SQL = Path(__file__).parent / "sql"
@@ -153,6 +156,7 @@ class Reaper:
         self._after_id = _SMALLEST_ID
         self._next_sweep = 0.0
         self._told_of_foreign = False
+        self._told_of_notify_queue = False
         self.others = 0  # workers of ours beside this one, at the last look
 
     def next_look(self, pause: float) -> float:
@@ -180,6 +184,7 @@ class Reaper:
             await self.close()
             raise
         self._tell_of_foreign(seen["foreign"])
+        self._tell_of_notify_queue(seen["notify_usage"])
         held: list[dict[str, Any]] = seen["held"]
         return held
 
@@ -275,6 +280,18 @@ class Reaper:
                 ", ".join(map(str, worker_ids)),
             )
         self._told_of_foreign = bool(worker_ids)
+
+    def _tell_of_notify_queue(self, usage: float) -> None:
+        if usage >= NOTIFY_USAGE_ALARM and not self._told_of_notify_queue:
+            self._told_of_notify_queue = True
+            logger.error(
+                "Postgres' queue of notifications is %.0f %% full: a session listens and sits in a"
+                " transaction. Jobs then start by the poll; other programs cannot commit",
+                usage * 100,
+            )
+        elif usage < NOTIFY_USAGE_WELL and self._told_of_notify_queue:
+            self._told_of_notify_queue = False
+            logger.info("Postgres' queue of notifications is %.0f %% full", usage * 100)
 
 
 async def _complete(connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from django.db import close_old_connections, connections, reset_queries
 from tasks.engine.atomic import AtomicRuns, StaleRunError, UnansweredCommitError
 from tasks.engine.claiming import Places
 from tasks.engine.completion import Completer
-from tasks.engine.connections import is_transient
+from tasks.engine.connections import is_transient, renew_django_connections
 from tasks.engine.manager import EngineManager
 from tasks.engine.outcome import DONE, log_end, outcome_of, untold
 from tasks.engine.progress import ProgressWriter
@@ -220,7 +220,7 @@ class Runner:
 
 def _renew_connections() -> None:
     """Replace this thread's connections if they failed, or may have while they were idle."""
-    close_old_connections()
+    renew_django_connections()
     if time.monotonic() - getattr(_thread, "used_at", 0.0) < TRUST_CONNECTION_SECONDS:
         for connection in connections.all(initialized_only=True):
             connection.health_check_done = True  # type: ignore[attr-defined] # no stub has it

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
 from procrastinate import signals
-from procrastinate.contrib.django.utils import connector_params
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
-from psycopg.sql import SQL, Identifier
 
-from tasks.engine.backoff import MAX_CEILING_SECONDS, Backoff, jittered
+from tasks.engine.backoff import MAX_CEILING_SECONDS, jittered
 from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
-from tasks.engine.connections import connected, is_transient
+from tasks.engine.connections import renew_django_connections
 from tasks.engine.errors import MiddlewareRefusedError
 from tasks.engine.heartbeat import Heartbeat
+from tasks.engine.listening import Listener
 from tasks.engine.manager import Claim
+from tasks.engine.outage import Outage
 from tasks.engine.reaper import Lease, Reaper
 from tasks.engine.run import Run, Surroundings
 from tasks.engine.running import Runner
+from tasks.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from tasks.engine.app import JobsApp
@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 # Each further worker that the same notification wakes spreads the claims by so much.
 JITTER_SECONDS = 0.001
-# How long the listener waits for a notification before it asks whether its connection lives.
-LISTEN_SECONDS = 30.0
 # How long a claim waits for more places at most: a busy worker claims half as often then, and an
 # idle one never waits.
 GATHER_SECONDS = 0.003
@@ -81,6 +79,10 @@ class EngineWorker(Worker):
         self.heartbeat = Heartbeat(
             name=name, interval=lease.heartbeat, on_registered=self._registered_as
         )
+        self.watchdog = Watchdog(
+            lag_seconds=settings.JOBS_WORKER_LOOP_LAG_SECONDS,
+            dead_seconds=settings.JOBS_WORKER_LOOP_DEAD_SECONDS,
+        )
         self._registered = asyncio.Event()
         self._others = 0
         self._claiming = False
@@ -108,6 +110,7 @@ class EngineWorker(Worker):
     async def _run_loop(self) -> None:
         side_tasks = [asyncio.create_task(side, name=name) for name, side in self._sides().items()]
         self.heartbeat.start()
+        self.watchdog.start()
         stopping = signals.on_stop(self.stop) if self.install_signal_handlers else nullcontext()
         try:
             with stopping:
@@ -124,7 +127,7 @@ class EngineWorker(Worker):
             "connection": self._renew_connection(),
         }
         if self.listen_notify:
-            sides["listener"] = self._listen()
+            sides["listener"] = self._listener().run()
         return sides
 
     async def _work_beside(self, side_tasks: list[asyncio.Task[None]]) -> None:
@@ -179,7 +182,7 @@ class EngineWorker(Worker):
 
     async def _claim(self) -> Claim:
         """Claim, and begin what came; again and again while the database is away."""
-        backoff = Backoff()
+        outage = Outage("no claim, the database does not answer")
         while not self._stop_event.is_set():
             self._claiming = True
             try:
@@ -188,11 +191,9 @@ class EngineWorker(Worker):
             except psycopg.errors.ForeignKeyViolation:
                 await self._registered_anew(worker_id)
             except psycopg.Error as error:
-                if not is_transient(error):
-                    raise
-                logger.warning("no claim, the database does not answer: %s", error)
-                await self._until_stop_or(asyncio.sleep(backoff.next_pause()))
+                await self._until_stop_or(asyncio.sleep(outage.pause_after(error)))
             else:
+                outage.over()
                 for job in claim.jobs:
                     self.runner.begin(job, worker_id)
                 return claim
@@ -267,6 +268,7 @@ class EngineWorker(Worker):
 
     async def _look_around(self) -> None:
         unknown: set[int] = set()
+        outage = Outage("no look at the other workers")
         await self._registered.wait()
         while True:
             pause = jittered(self.lease.look * 0.2) + self.lease.look * 0.9
@@ -274,10 +276,9 @@ class EngineWorker(Worker):
             await asyncio.to_thread(self.runner.atomic.cancel_overdue)
             try:
                 unknown = await self._look(unknown)
+                outage.over()
             except psycopg.Error as error:
-                if not is_transient(error):
-                    raise
-                logger.warning("no look at the other workers: %s", error)
+                outage.pause_after(error)
 
     async def _look(self, unknown_before: set[int]) -> set[int]:
         """Look once; returns jobs under our id that we do not know, as after a lost answer."""
@@ -303,32 +304,13 @@ class EngineWorker(Worker):
 
     # -- beside it: the listener
 
-    async def _listen(self) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                await self._listen_once(backoff)
-            except psycopg.Error as error:
-                if not is_transient(error):
-                    raise
-                logger.warning("not listening, the poll goes on: %s", error)
-                await asyncio.sleep(backoff.next_pause())
-
-    async def _listen_once(self, backoff: Backoff) -> None:
-        """Listen until the connection ends."""
-        parameters = {**connector_params(), "application_name": "worker listen"}
-        connection = await connected(**parameters)
-        try:
-            for channel in get_channel_for_queues(queues=self.queues):
-                await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
-            self._new_job_event.set()  # for what came before
-            backoff.reset()
-            while True:
-                async for notification in connection.notifies(timeout=LISTEN_SECONDS):
-                    self._notified(notification.payload)
-                await connection.execute("SELECT 1")
-        finally:
-            await connection.close()
+    def _listener(self) -> Listener:
+        return Listener(
+            get_channel_for_queues(queues=self.queues),
+            on_listening=self._new_job_event.set,  # for what came before
+            on_notification=self._notified,
+            poll_seconds=self.fetch_job_polling_interval,
+        )
 
     def _notified(self, payload: str) -> None:
         notification = json.loads(payload)
@@ -343,7 +325,7 @@ class EngineWorker(Worker):
         """Have it replaced soon after it failed. Who blocks its thread holds up this alone."""
         while True:
             await asyncio.sleep(self.lease.heartbeat)
-            await sync_to_async(close_old_connections)()
+            await sync_to_async(renew_django_connections)()
 
     # -- beside it: the library's schedules
 
@@ -377,6 +359,7 @@ class EngineWorker(Worker):
         await self.reaper.close()
         await self.manager.close()
         await asyncio.to_thread(self.heartbeat.stop)
+        self.watchdog.stop()
         self.runner.close()
         self.worker_id = None
         logger.info("worker stopped")

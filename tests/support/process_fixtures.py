@@ -19,7 +19,11 @@ def start_program(
     programs: list[Program] = []
 
     def start(*command: str, **environment: str) -> Program:
-        surroundings = {"DATABASE_URL": test_database_url, "PYTHONPATH": "tests/support"}
+        surroundings = {
+            "DATABASE_URL": test_database_url,
+            "JOBS_WORKER_DATABASE_URL": "",  # a developer's .env may have one
+            "PYTHONPATH": "tests/support",
+        }
         programs.append(Program(command, {**surroundings, **environment}))
         return programs[-1]
 

@@ -85,8 +85,8 @@ class Program:
 
 
 def _plain_environment() -> dict[str, str]:
-    """Ours, less what changes how a program prints or stops, with our own programs found first."""
-    left_out = ("PYTHONUNBUFFERED", "MAKELEVEL")
+    """Ours, less what changes how a program prints, stops or connects; our programs found first."""
+    left_out = ("PYTHONUNBUFFERED", "MAKELEVEL", "PROCESS_ROLE")
     plain = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**plain, "PATH": f"{SCRIPTS}{os.pathsep}{plain.get('PATH', '')}"}
 

@@ -3,6 +3,7 @@
 --   held: the jobs running under this worker's id, `stop` being those that were asked to stop
 --   orphans: running jobs without a worker, in the queues given (null: all)
 --   foreign: workers of the library that run a job in those queues
+--   notify_usage: how full the server's queue of notifications is, 0 to 1
 SELECT
     coalesce((
         SELECT json_agg(json_build_object(
@@ -36,4 +37,5 @@ SELECT
         WHERE job.status = 'doing' AND job.worker_id IS NOT NULL
           AND (%(queues)s::text[] IS NULL OR job.queue_name = ANY(%(queues)s))
           AND NOT EXISTS (SELECT FROM workers_workerprocess AS ours WHERE ours.id = job.worker_id)
-    ), '[]') AS "foreign";
+    ), '[]') AS "foreign",
+    pg_notification_queue_usage() AS notify_usage;

@@ -1,0 +1,188 @@
+"""The network takes what a worker sends and nobody answers: it finds out and connects anew.
+
+With the deadlines and the lease of the product.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import outage_samples
+import psycopg
+import pytest
+from django.db import connection
+from own_server import WORKER
+from programs import Program, eventually
+from tcp_proxy import Link, TcpProxy
+
+from myapp.jobs.bridge import Deferred
+from myapp.jobs.tracking.models import Attempt, Task
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
+
+# What is promised, and threefold slack for a busy machine.
+FOUND_SECONDS = 15.0
+WITHIN_SECONDS = 3 * FOUND_SECONDS
+ENGINE = {f"worker {part}" for part in ("claim", "complete", "heartbeat", "listen", "reaper")}
+
+type StartWorker = Callable[..., Program]
+
+
+@pytest.fixture
+def proxy(test_database_url: str) -> Iterator[TcpProxy]:
+    with TcpProxy.before(test_database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def start_behind(proxy: TcpProxy, start_program: Callable[..., Program]) -> Callable[..., Program]:
+    """Start a worker behind the proxy; returns when it has ended a job and every part connected."""
+
+    def start_one(**environment: str) -> Program:
+        worker = start_program(*WORKER, DATABASE_URL=proxy.url, **environment)
+        first = outage_samples.touch.defer()
+        eventually(lambda: _is_done(first))
+        eventually(lambda: _names(proxy) >= ENGINE)
+        return worker
+
+    return start_one
+
+
+def test_every_part_connects_anew_when_nothing_is_answered(
+    proxy: TcpProxy, start_behind: StartWorker
+) -> None:
+    worker = start_behind()
+    lost = list(proxy.links)
+
+    begun = time.monotonic()
+    proxy.black_hole(only=lambda _link: True)
+    job = outage_samples.touch.defer()
+    eventually(lambda: _names(proxy, lost) >= ENGINE - {"worker complete"}, within_seconds=45)
+    print(f"connected anew after {time.monotonic() - begun:.1f} s")
+    eventually(lambda: _is_done(job), within_seconds=WITHIN_SECONDS)
+    print(f"job done after {time.monotonic() - begun:.1f} s")
+
+    worker.line("the connection is cut")
+    assert not Attempt.objects.exists()
+    assert worker.process.poll() is None
+
+
+def test_a_silent_listener_is_replaced_and_hears(
+    proxy: TcpProxy, start_behind: StartWorker
+) -> None:
+    start_behind(JOBS_WORKER_POLL_SECONDS="3600")
+    lost = list(proxy.links)
+
+    begun = time.monotonic()
+    proxy.black_hole(only=lambda link: link.application_name == "worker listen")
+    eventually(lambda: "worker listen" in _names(proxy, lost), within_seconds=WITHIN_SECONDS)
+    print(f"listens anew after {time.monotonic() - begun:.1f} s")
+
+    eventually(lambda: _listeners() >= 2)  # of the old connection nobody told the server
+    job = outage_samples.touch.defer()
+    eventually(lambda: _is_done(job))
+
+
+def test_an_outcome_whose_write_got_no_answer_is_written_again_and_counts_once(
+    proxy: TcpProxy, start_behind: StartWorker
+) -> None:
+    start_behind()
+    proxy.black_hole(only=lambda link: link.application_name == "worker complete")
+
+    begun = time.monotonic()
+    job = outage_samples.touch.defer()
+    eventually(lambda: _is_done(job), within_seconds=WITHIN_SECONDS)
+    print(f"written after {time.monotonic() - begun:.1f} s")
+    before = _written(job)
+    # Now the first write reaches the server, long after the second.
+    late = [link for link in proxy.links if link.is_black_hole]
+    proxy.forward()
+    eventually(lambda: not set(late) & set(proxy.links))
+
+    assert _written(job) == before
+    assert before[0] == 1
+
+
+def test_without_a_deadline_a_silent_connection_is_never_found(
+    proxy: TcpProxy, start_behind: StartWorker
+) -> None:
+    start_behind(OUTAGE_TWIN="no_deadline", JOBS_WORKER_LEASE_SECONDS="3600")
+    lost = list(proxy.links)
+
+    proxy.black_hole(only=lambda link: link.application_name != "worker heartbeat")
+    job = outage_samples.touch.defer()
+    time.sleep(FOUND_SECONDS)
+
+    assert not _is_done(job)
+    assert not _names(proxy, lost) & ENGINE
+
+
+def test_connections_that_are_reset_are_made_anew(
+    proxy: TcpProxy, start_behind: StartWorker
+) -> None:
+    worker = start_behind()
+
+    begun = time.monotonic()
+    proxy.reset()
+    job = outage_samples.touch.defer()
+    eventually(lambda: _is_done(job))
+    print(f"job done after {time.monotonic() - begun:.1f} s")
+
+    eventually(lambda: _names(proxy) >= ENGINE)
+    assert worker.process.poll() is None
+
+
+def test_a_slow_network_only_slows_it_down(proxy: TcpProxy, start_behind: StartWorker) -> None:
+    worker = start_behind()
+    links = set(proxy.links)
+
+    proxy.delay(0.2)
+    job = outage_samples.touch.defer()
+    eventually(lambda: _is_done(job))
+
+    assert links <= set(proxy.links)
+    assert not [line for line in worker.lines if "cut" in line]
+
+
+def test_the_proxy_keeps_what_a_black_hole_swallowed_and_resets(proxy: TcpProxy) -> None:
+    with psycopg.connect(proxy.url, application_name="seen", autocommit=True) as client:
+        (link,) = proxy.links
+        assert isinstance(link, Link)
+        assert link.application_name == "seen"
+        proxy.black_hole()
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(client.execute, "SELECT 1")
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(proxy.url, connect_timeout=2)
+            assert not answer.done()
+            proxy.forward()
+            assert answer.result(10).fetchone() == (1,)
+        proxy.reset()
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT 1")
+
+
+def _names(proxy: TcpProxy, without: list[Link] | None = None) -> set[str]:
+    """Return whose connections there are, of those that are not in `without`."""
+    return {link.application_name for link in list(proxy.links) if link not in (without or [])}
+
+
+def _is_done(job: Deferred) -> bool:
+    return bool(Task.objects.get(pk=job.task_id).status == "DONE")
+
+
+def _written(job: Deferred) -> tuple[object, ...]:
+    task = Task.objects.get(pk=job.task_id)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM django_session")
+        rows = cursor.fetchone()
+    return task.attempts, task.status, task.started_at, task.finished_at, task.updated_at, rows
+
+
+def _listeners() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+        )
+        return int(cursor.fetchone()[0])

@@ -1,0 +1,195 @@
+"""Workers behind a real PgBouncer in transaction mode: slower, and otherwise as ever."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import outage_samples
+import pytest
+from django.db import connection
+from own_server import WORKER
+from programs import Program, eventually
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from myapp.jobs.bridge import Deferred, TaskSpec
+from myapp.jobs.tracking.models import Attempt, Task
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.worker,
+    pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (apt: pgbouncer)"),
+]
+
+CONFIGURATION = """
+[databases]
+* = host={host} port={port} user={user} {password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+max_client_conn = 200
+ignore_startup_parameters = options,extra_float_digits
+"""
+DEAF = "LISTEN hears nothing on this connection"
+SHARED = "this connection is shared (a transaction pooler)"
+# The poll of 2 s, and a half for the claim; threefold for a busy machine.
+BY_THE_POLL_SECONDS = 3 * 2.5
+
+
+@pytest.fixture
+def pooled_url(test_database_url: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of the test database through a PgBouncer of the test's own."""
+    target = conninfo_to_dict(test_database_url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        user = cursor.fetchone()[0]
+    password = target.get("password")
+    configuration = CONFIGURATION.format(
+        host=target.get("host") or "127.0.0.1",
+        port=target.get("port") or 5432,
+        user=user,
+        password=f"password={password}" if password else "",
+        listen_port=port,
+    )
+    tmp_path.chmod(0o755)
+    file = tmp_path / "pgbouncer.ini"
+    file.write_text(configuration)
+    # It refuses to run as root; whoever it runs as must reach the socket of the server.
+    options = ["-u", _owner_of(target.get("host"))] if os.geteuid() == 0 else []
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    log = (tmp_path / "pgbouncer.log").open("w")
+    process = subprocess.Popen(  # noqa: S603
+        [str(PGBOUNCER), *options, str(file)], stdout=log, stderr=log
+    )
+    try:
+        eventually(lambda: _accepts(port) or process.poll() is not None)
+        assert process.poll() is None, (tmp_path / "pgbouncer.log").read_text()
+        yield make_conninfo(host="127.0.0.1", port=port, user=user, dbname=target["dbname"])
+    finally:
+        process.terminate()
+        process.wait()
+        log.close()
+
+
+@pytest.mark.parametrize("name", ["touch", "touch_atomically", "touch_async", "fail_once"])
+def test_jobs_run_through_it_by_the_poll(
+    name: str, pooled_url: str, start_program: Callable[..., Program]
+) -> None:
+    worker = start_program(*WORKER, DATABASE_URL=pooled_url)
+    spec: TaskSpec[...] = outage_samples.SPECS[name]
+    worker.line(DEAF)
+    worker.line(SHARED)
+
+    # One after another, so that each waits for a poll; then enough that statements would be
+    # prepared, and meet the connections of others.
+    for _ in range(2):
+        begun = time.monotonic()
+        job = spec.defer()
+        eventually(lambda: _is_done(job))  # noqa: B023 # called here
+        assert time.monotonic() - begun < BY_THE_POLL_SECONDS * (1 + (name == "fail_once"))
+    jobs = [spec.defer() for _ in range(40)]
+    eventually(lambda: all(map(_is_done, jobs)))
+
+    expected = 42 if name == "fail_once" else 0
+    assert Attempt.objects.count() == expected
+    assert [line for line in worker.lines if "prepared statement" in line] == []
+    assert len([line for line in worker.lines if DEAF in line]) == 1
+    worker.send(signal.SIGTERM)
+    assert worker.end() == 0
+
+
+def test_a_direct_url_for_the_worker_leaves_the_pooler_to_the_web(
+    pooled_url: str, test_database_url: str, start_program: Callable[..., Program]
+) -> None:
+    worker = start_program(
+        *WORKER,
+        DATABASE_URL=pooled_url,
+        JOBS_WORKER_DATABASE_URL=test_database_url,
+        JOBS_WORKER_POLL_SECONDS="3600",
+    )
+    worker.line("worker starts")
+    eventually(_listens)
+
+    job = outage_samples.touch.defer()
+
+    eventually(lambda: _is_done(job))
+    assert [line for line in worker.lines if DEAF in line or SHARED in line] == []
+
+
+def test_a_lock_on_a_lent_session_is_neither_taken_nor_trusted(
+    pooled_url: str, start_program: Callable[..., Program]
+) -> None:
+    worker = start_program(*WORKER, DATABASE_URL=pooled_url)
+    worker.line(SHARED)
+    eventually(lambda: _rows("SELECT has_session FROM workers_workerprocess") == [(False,)])
+
+    assert _rows(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    ) == [(0,)]
+
+
+def test_prepared_statements_would_have_been_caught(
+    pooled_url: str, start_program: Callable[..., Program]
+) -> None:
+    worker = start_program(*WORKER, DATABASE_URL=pooled_url, OUTAGE_TWIN="prepares")
+
+    for _ in range(5):
+        outage_samples.touch.defer()
+
+    worker.line("prepared statement")
+
+
+def test_a_self_test_on_one_connection_alone_would_have_heard_itself(
+    pooled_url: str, start_program: Callable[..., Program]
+) -> None:
+    worker = start_program(*WORKER, DATABASE_URL=pooled_url, OUTAGE_TWIN="asks_itself")
+    job = outage_samples.touch.defer()
+    eventually(lambda: _is_done(job))
+    time.sleep(2.0)  # it would have said so by now
+
+    worker.send(signal.SIGTERM)
+    assert worker.end() == 0
+    assert [line for line in worker.lines if DEAF in line] == []
+
+
+def _owner_of(directory: object) -> str:
+    return Path(str(directory)).owner() if directory else "nobody"
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _rows(sql: str) -> list[tuple[object, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def _listens() -> bool:
+    return bool(
+        _rows(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+        )
+    )
+
+
+def _is_done(job: Deferred) -> bool:
+    return bool(Task.objects.get(pk=job.task_id).status == "DONE")

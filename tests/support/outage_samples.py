@@ -1,0 +1,95 @@
+"""Tasks of each kind for workers whose database misbehaves; run as `outage_samples.app`.
+
+OUTAGE_TWIN names a way in which the engine is broken on purpose, to see that a test tells.
+"""
+
+import os
+from typing import Any
+
+import psycopg
+from django.apps import apps
+from django.utils import timezone
+from psycopg.sql import SQL, Identifier
+
+import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from myapp.jobs.bridge import RetryPolicy, declare, specs_in
+from tasks.engine import connections, listening, reaper
+from tasks.engine.app import JobsApp
+from tasks.engine.context import TaskContext
+
+QUEUE = "outages"
+OFTEN = RetryPolicy(max_attempts=100, base_seconds=0.2, cap_seconds=1.0)
+TWIN = os.environ.get("OUTAGE_TWIN", "")
+
+
+@declare(queue=QUEUE, retry=OFTEN)
+def touch() -> None:
+    """Write a row in a thread."""
+
+
+@declare(queue=QUEUE, retry=OFTEN)
+def touch_atomically() -> None:
+    """Write a row in the transaction that ends the job."""
+
+
+@declare(queue=QUEUE, retry=OFTEN)
+def touch_async() -> None:
+    """Write a row by the asynchronous ORM, after some progress."""
+
+
+@declare(queue=QUEUE, retry=OFTEN)
+def fail_once() -> None:
+    """Fail in the first run."""
+
+
+SPECS = specs_in(globals())
+app = JobsApp(specs=SPECS, import_paths=[])
+
+
+def _row(context: TaskContext) -> Any:
+    key = f"job {context.job_id} run {context.attempt}"
+    session = apps.get_model("sessions", "Session")
+    return session(session_key=key, session_data="", expire_date=timezone.now())
+
+
+@app.implements(touch)
+def _touch(context: TaskContext) -> None:
+    _row(context).save(force_insert=True)
+
+
+@app.implements(touch_atomically, atomic=True)
+def _touch_atomically(context: TaskContext) -> None:
+    _row(context).save(force_insert=True)
+
+
+@app.implements(touch_async)
+async def _touch_async(context: TaskContext) -> None:
+    context.progress(50)
+    await _row(context).asave(force_insert=True)
+
+
+@app.implements(fail_once)
+def _fail_once(context: TaskContext) -> None:
+    if context.attempt == 1:
+        raise ConnectionError("the weather")
+
+
+def _hears_what_it_says_itself(connection: psycopg.AsyncConnection[Any]) -> Any:
+    async def ask() -> bool:
+        await connection.execute(SQL("LISTEN {}").format(Identifier("jobs_twin")))
+        await connection.execute("SELECT pg_notify('jobs_twin', '')")
+        return bool([one async for one in connection.notifies(timeout=1.0, stop_after=1)])
+
+    return ask()
+
+
+if TWIN == "no_deadline":
+    connections.BoundedConnection.deadline_seconds = 3600.0
+if TWIN == "no_eras":
+    connections.Eras.end = lambda self: None  # type: ignore[method-assign]
+if TWIN == "prepares":
+    connections.is_lent = lambda *_: False
+if TWIN == "asks_itself":
+    listening._hears_itself = _hears_what_it_says_itself
+if TWIN == "no_alarm":
+    reaper.NOTIFY_USAGE_ALARM = 2.0
