@@ -158,6 +158,35 @@ JOBS_WORKER_LOOP_DEAD_SECONDS: float = _env.float(
     "JOBS_WORKER_LOOP_DEAD_SECONDS", 120.0, validate=valid.Range(1, 86_400)
 )
 
+# Seconds a worker that is told to stop gives what runs to end; what runs on is handed back. Below
+# the time after which the platform kills.
+JOBS_WORKER_GRACE_SECONDS: float = _env.float(
+    "JOBS_WORKER_GRACE_SECONDS", 25.0, validate=valid.Range(0, 86_400)
+)
+
+# A worker that ran so many jobs, or takes so many megabytes of memory, ends so that a fresh one
+# takes its place; 0 never. Only where something starts it again whatever its exit status.
+JOBS_WORKER_MAX_JOBS: int = _env.int(
+    "JOBS_WORKER_MAX_JOBS", 0, validate=valid.Range(0, 1_000_000_000)
+)
+JOBS_WORKER_MAX_MEMORY_MB: int = _env.int(
+    "JOBS_WORKER_MAX_MEMORY_MB", 0, validate=valid.Range(0, 1_000_000_000)
+)
+
+# So many threads of a worker may hang in functions over their hard limit; one more ends it.
+JOBS_WORKER_MAX_LOST_THREADS: int = _env.int(
+    "JOBS_WORKER_MAX_LOST_THREADS", 2, validate=valid.Range(0, 1000)
+)
+
+# Seconds after which a run is told that it takes too long, and after which it is ended. Tasks may
+# have their own.
+JOBS_SOFT_LIMIT_SECONDS: float = _env.float(
+    "JOBS_SOFT_LIMIT_SECONDS", 1500.0, validate=valid.Range(0.1, 31_536_000)
+)
+JOBS_HARD_LIMIT_SECONDS: float = _env.float(
+    "JOBS_HARD_LIMIT_SECONDS", 3600.0, validate=valid.Range(0.1, 31_536_000)
+)
+
 # Seconds a task marked atomic may take: it holds a transaction open.
 JOBS_ATOMIC_SECONDS: float = _env.float(
     "JOBS_ATOMIC_SECONDS", 30.0, validate=valid.Range(0.1, 3600)

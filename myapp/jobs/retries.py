@@ -1,5 +1,6 @@
 """Retry policies: how often a failed task runs again, and how long it waits."""
 
+import asyncio
 import random
 from dataclasses import dataclass
 
@@ -22,6 +23,17 @@ class BadRetryPolicyError(AppError):
     """The retry policy is not usable: {reason} Use RetryPolicy(max_attempts=5) or NO_RETRY."""
 
     code = "bad_retry_policy"
+
+
+class SoftTimeLimitError(AppError, asyncio.CancelledError):
+    """The task took longer than {limit:g} s.
+
+    Raised in the task function, which may clean up and end as it likes. It is a cancellation as
+    well, so that in async code task groups, timeouts and shields treat it as one.
+    """
+
+    code = "time_limit"
+    limit: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ class JobsApp(App):
             worker_defaults={
                 "concurrency": settings.JOBS_WORKER_CONCURRENCY,
                 "fetch_job_polling_interval": settings.JOBS_WORKER_POLL_SECONDS,
+                "shutdown_graceful_timeout": settings.JOBS_WORKER_GRACE_SECONDS,
                 "name": f"{socket.gethostname()}-{os.getpid()}",
             },
         )
@@ -59,6 +60,8 @@ class JobsApp(App):
         spec: TaskSpec[...],
         *,
         atomic: bool = False,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
         cron: str | None = None,
         schedule: str = "",
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -72,6 +75,10 @@ class JobsApp(App):
         database and nowhere else, in at most JOBS_ATOMIC_SECONDS. Its `on_commit` hooks run after
         the job is DONE. Progress is seen at once, since it travels on a connection of the engine.
 
+        After `soft_limit` seconds SoftTimeLimitError is raised in the function; after `hard_limit`
+        the task is FAILED (`time_limit`), whatever the function does. Those of the settings where
+        they are not given.
+
         With `cron` the worker defers it by itself at these times (five fields, UTC), under the
         name `schedule`; its one argument `timestamp` is when it was due, in Unix seconds. These
         jobs have no Task.
@@ -79,6 +86,7 @@ class JobsApp(App):
         Raises:
             ImplementationMismatchError: its arguments are not the declared ones.
             AsyncAtomicError: it is async, and `atomic` is asked for.
+            BadTimeLimitsError: the limits are not above 0, or soft is not below hard.
         """
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +95,9 @@ class JobsApp(App):
                 raise ImplementationMismatchError(
                     name=spec.name, declared=spec.arguments, implemented=arguments
                 )
-            implementation = Implementation(function, spec, is_atomic=atomic)
+            implementation = Implementation(
+                function, spec, is_atomic=atomic, soft_limit=soft_limit, hard_limit=hard_limit
+            )
             if atomic and implementation.is_async:
                 raise AsyncAtomicError(name=spec.name)
             # For the library's tools and schedules; the worker calls the implementation.

@@ -7,24 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
+from procrastinate.exceptions import JobAborted
 
 from myapp.jobs.prepared import prepared_cursor
 from tasks.engine.connections import cut_silent
 from tasks.engine.errors import AtomicLimitError
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
-from tasks.engine.outcome import Outcome, outcome_of
-from tasks.engine.run import Run
+from tasks.engine.outcome import Outcome, done
+from tasks.engine.run import Run, StaleRunError
 
 # How long the server may take to hear that a statement shall be cancelled.
 CANCEL_SECONDS = 2.0
 
 _COMPLETE_ATOMIC_SQL = (Path(__file__).parent / "sql" / "complete_atomic.sql").read_text()
-
-
-class StaleRunError(Exception):
-    """The job was taken away from this run: its transaction is rolled back, nothing is written."""
 
 
 class UnansweredCommitError(Exception):
@@ -55,15 +53,19 @@ class AtomicRuns:
                 # The first of the hooks: what a later one raises comes after the commit.
                 transaction.on_commit(lambda: _note_commit(run))
                 run.result = run.work.encode(run.work.call(run))
+                if run.stop_asked:
+                    raise JobAborted  # whether it looked or not: nothing of it needs to stay
                 before_completion()
-                self._check(deadline)
-                complete_here(outcome_of(run, delete=delete))
+                self._check_time(deadline)
+                # Not what `run.error` says: the event loop may give the run up at any moment, and
+                # then the fence tells who came first.
+                complete_here(done(run, delete=delete))
                 completed = True
         except (OperationalError, InterfaceError) as error:
             if completed and not run.committed:
                 raise UnansweredCommitError from error
             if not run.committed:
-                self._check(deadline)  # cancelled for it
+                self._check(run, deadline)  # cancelled for it
             raise
 
     def cancel_overdue(self) -> None:
@@ -80,12 +82,19 @@ class AtomicRuns:
             except psycopg.Error:
                 cut_silent(backend, CANCEL_SECONDS)
 
+    def cancel(self, run: Run) -> None:
+        """Cancel the statement of a run, if one is under way; blocks as long as that takes."""
+        with self._lock:
+            _deadline, backend = self._running.get(run, (0.0, None))
+            if backend is not None:
+                backend.cancel()
+
     @contextmanager
     def _limited(self, run: Run, deadline: float) -> Iterator[None]:
         connection.ensure_connection()
 
         def refuse_when_overdue(execute: Any, *arguments: Any) -> Any:
-            self._check(deadline)
+            self._check(run, deadline)
             return execute(*arguments)
 
         with self._lock:
@@ -97,7 +106,11 @@ class AtomicRuns:
             with self._lock:
                 del self._running[run]
 
-    def _check(self, deadline: float) -> None:
+    def _check(self, run: Run, deadline: float) -> None:
+        run.checkpoint(stops=True)
+        self._check_time(deadline)
+
+    def _check_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise AtomicLimitError(limit=self._limit)
 

@@ -68,13 +68,23 @@ class TaskContext:
 
         Raises:
             ProgressOutOfRangeError: `percent` does not lie within 0 to 100.
+            JobAborted: somebody asked to stop this run; let it through, and the task is CANCELLED.
+            SoftTimeLimitError: the run takes too long; raised once.
+            StaleRunError: the run is over already, and another may have begun.
         """
         if not 0 <= percent <= 100:
             raise ProgressOutOfRangeError(percent=percent)
         self.report(int(percent), message)
 
     def should_stop(self) -> bool:
-        """Tell whether somebody asked to stop this run; the task then cleans up and returns."""
+        """Tell whether somebody asked to stop this run; the task then cleans up and returns.
+
+        It is CANCELLED then, whatever it returns, and what it wrote is undone if it is atomic.
+
+        Raises:
+            SoftTimeLimitError: the run takes too long; raised once.
+            StaleRunError: the run is over already, and another may have begun.
+        """
         return self.stop_asked()
 
     def stable_uuid(self, purpose: str) -> UUID:

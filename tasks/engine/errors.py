@@ -71,6 +71,31 @@ class AtomicLimitError(AppError):
     limit: float
 
 
+class BadTimeLimitsError(AppError):
+    """The time limits of task {name} cannot work: soft {soft:g} s, hard {hard:g} s. Both must be
+    above 0, and soft below hard.
+    """
+
+    code = "bad_time_limits"
+
+
+class HardTimeLimitError(AppError):
+    """The task took longer than {limit:g} s and was given up."""
+
+    code = EndCode.TIME_LIMIT
+    limit: float
+
+
+class TooManyThreadsLostError(AppError):
+    """{lost} threads hang in functions over their hard limit."""
+
+    code = "too_many_threads_lost"
+    lost: int
+
+    def __repr__(self) -> str:
+        return self.message
+
+
 class MiddlewareRefusedError(AppError):
     """This worker calls no middleware around all tasks. Give it to the tasks that need it."""
 

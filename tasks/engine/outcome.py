@@ -12,10 +12,11 @@ from procrastinate.exceptions import JobAborted
 
 from myapp.errors import AppError
 from myapp.jobs.json_values import storable_text
+from myapp.jobs.retries import SoftTimeLimitError
 from myapp.jobs.tracking.models import AttemptKind
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 from tasks.engine.context import Discard, Snooze
-from tasks.engine.errors import OutcomeNotStorableError
+from tasks.engine.errors import HardTimeLimitError, OutcomeNotStorableError
 from tasks.engine.run import Run
 
 logger = logging.getLogger(__name__)
@@ -34,20 +35,29 @@ def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
     `delete`: whose job rows go with the end: never, successful, always.
     """
     error = run.error
-    if error is None:
-        outcome = _done(run)
-    elif run.hand_back:
+    if error is None and not run.stop_seen:
+        return done(run, delete=delete)
+    if run.hand_back:
         outcome = _left(run, "todo")
     elif isinstance(error, Snooze):
         outcome = {**_left(run, "todo"), **_when(error)}
-    elif isinstance(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
+    elif error is None or isinstance(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
         outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
+    elif isinstance(error, HardTimeLimitError):
+        outcome = failed(run, error)
     elif retry := _retry_of(run, error):
         outcome = {**_left(run, "todo"), **retry, **_attempt(run, error)}
     elif _is_cancel(error):  # by the function itself
         outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
     else:
         outcome = failed(run, error)
+    outcome["delete_job"] = _goes(outcome, delete)
+    return outcome
+
+
+def done(run: Run, *, delete: str = "never") -> Outcome:
+    """Return the end of a run whose function returned."""
+    outcome = _done(run)
     outcome["delete_job"] = _goes(outcome, delete)
     return outcome
 
@@ -153,7 +163,7 @@ def _retry_of(run: Run, error: BaseException) -> Outcome | None:
 
 
 def _is_cancel(error: BaseException) -> bool:
-    return isinstance(error, asyncio.CancelledError)
+    return isinstance(error, asyncio.CancelledError) and not isinstance(error, SoftTimeLimitError)
 
 
 def _goes(outcome: Outcome, delete: str) -> bool:

@@ -1,5 +1,6 @@
 """One run of a job: what was claimed, what its function came to, and the context it runs in."""
 
+import asyncio
 import contextvars
 import time
 from collections.abc import Callable
@@ -9,11 +10,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
+from procrastinate.exceptions import JobAborted
 from procrastinate.worker import Worker
 
 from myapp.jobs.deferral import own_context
 from myapp.jobs.observability.correlation import UNKNOWN, correlate_context
+from myapp.jobs.retries import SoftTimeLimitError
+from tasks.engine.limits import NO_LIMITS, Limits
 from tasks.engine.work import Work
+
+
+class StaleRunError(Exception):
+    """The run is over, or its job was taken away: whatever its function still does is refused."""
 
 
 class ClaimedJob(NamedTuple):
@@ -51,9 +59,9 @@ class Run:
     """
 
     __slots__ = (
-        "begun", "committed", "error", "hand_back", "job", "left", "percent", "progress_message",
-        "report",
-        "result", "stop_asked", "surroundings", "task", "work", "worker_id",
+        "begun", "committed", "error", "hand_back", "job", "left", "limits", "percent",
+        "progress_message", "report", "result", "soft_limit_in", "soft_limit_told", "stop_asked",
+        "stop_seen", "surroundings", "task", "work", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +72,7 @@ class Run:
         worker_id: int | None,
         surroundings: Surroundings,
         report: Callable[["Run", int, str], None],
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.job = job
         self.work = work
@@ -75,6 +84,13 @@ class Run:
         self.percent: int | None = None
         self.progress_message = ""
         self.stop_asked = False
+        # True: the function was told so, and by returning obeys.
+        self.stop_seen = False
+        self.limits = limits
+        # True: the function knows of its soft limit; it is told once.
+        self.soft_limit_told = False
+        # True: the cancel that is under way stands for the soft limit.
+        self.soft_limit_in = False
         # True: the worker stops before the function has ended, so another run shall follow.
         self.hand_back = False
         # True: it has ended, or was given up; its place is free again.
@@ -111,6 +127,54 @@ class Run:
         self.stop_asked = True
         if self.task is not None:
             self.task.cancel()
+
+    def is_over(self, limit: float) -> bool:
+        """Tell whether the run takes longer than `limit` seconds."""
+        return time.monotonic() - self.begun >= limit
+
+    def tell_of_limit(self) -> None:
+        """Raise SoftTimeLimitError where an async function waits."""
+        self.soft_limit_told = self.soft_limit_in = True
+        self.task.cancel()
+
+    def seen_as(self, error: BaseException) -> BaseException:
+        """Return what an async function is to see of an error that arrives where it waits."""
+        if not (self.soft_limit_in and isinstance(error, asyncio.CancelledError)):
+            return error
+        self.soft_limit_in = False
+        if self.stop_asked:
+            return error
+        self.task.uncancel()  # it may go on, which for task groups must not look cancelled
+        return SoftTimeLimitError(limit=self.limits.soft)
+
+    def checkpoint(self, *, stops: bool) -> None:
+        """Tell the function, at a point where it must be ready for an error, how its run stands.
+
+        Async functions are told where they wait; plain ones here, in their thread. `stops`: also
+        that somebody asked to stop it.
+
+        Raises:
+            StaleRunError: the run was given up; each time.
+            JobAborted: somebody asked to stop it.
+            SoftTimeLimitError: it takes too long; once.
+        """
+        if self.committed:
+            return
+        if self.left:
+            raise StaleRunError
+        if self.task is not None:
+            return
+        if stops and self.stop_asked:
+            raise JobAborted
+        if not self.soft_limit_told and self.is_over(self.limits.soft):
+            self.soft_limit_told = True
+            raise SoftTimeLimitError(limit=self.limits.soft)
+
+    def should_stop(self) -> bool:
+        """Tell whether somebody asked to stop this run; raises as `checkpoint` does."""
+        self.checkpoint(stops=False)
+        self.stop_seen = self.stop_asked
+        return self.stop_asked
 
     def _enter(self) -> None:
         job = self.job

@@ -12,21 +12,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import close_old_connections, connections, reset_queries
+from django.db import close_old_connections, connection, connections, reset_queries
 
-from tasks.engine.atomic import AtomicRuns, StaleRunError, UnansweredCommitError
+from tasks.engine.atomic import AtomicRuns, UnansweredCommitError
 from tasks.engine.claiming import Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import is_transient, renew_django_connections
+from tasks.engine.errors import HardTimeLimitError
+from tasks.engine.limits import told_of_limit
 from tasks.engine.manager import EngineManager
 from tasks.engine.outcome import DONE, log_end, outcome_of, untold
 from tasks.engine.progress import ProgressWriter
-from tasks.engine.run import ClaimedJob, Run, Surroundings
+from tasks.engine.run import ClaimedJob, Run, StaleRunError, Surroundings
+from tasks.engine.threads import Threads
 from tasks.engine.work import Work
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,9 @@ TRUST_CONNECTION_SECONDS = 5.0
 
 # Between two questions whether a COMMIT took place, while the database does not answer.
 SETTLE_PAUSE_SECONDS = 1.0
+
+# How late a limit may be noticed.
+LIMIT_LOOK_SECONDS = 1.0
 
 _thread = threading.local()
 
@@ -65,7 +71,7 @@ class Runner:
         self._surroundings = surroundings
         self._delete = delete
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="task")
+        self._threads = Threads(threads)
         self._settling: set[asyncio.Task[None]] = set()
         # Called with every run that has ended, before its outcome is written.
         self.on_left: Callable[[Run], None] = lambda _run: None
@@ -79,6 +85,7 @@ class Runner:
             worker_id=worker_id,
             surroundings=self._surroundings,
             report=self._progress.report,
+            limits=work.limits,
         )
         self.held[job.id] = run
         self._places.take(is_async=work.is_async)
@@ -87,7 +94,7 @@ class Runner:
         if work.is_async:
             self._begin_async(run)
         else:
-            self._executor.submit(run.context().run, self._run_plain, run)
+            self._threads.submit(run, partial(run.context().run, self._run_plain, run))
 
     def forget(self, run: Run) -> None:
         """Note that the run's outcome is written."""
@@ -99,13 +106,68 @@ class Runner:
         for run in list(self.held.values()):
             if not run.left:
                 run.hand_back = True
-                run.ask_to_stop()
-                run.error = run.error or asyncio.CancelledError()
-                self._ended(run)
+                self._give_up(run, asyncio.CancelledError())
+
+    def ask_to_stop(self, run: Run) -> None:
+        """Cancel an async function, and the statement of an atomic one; others see it by asking."""
+        run.ask_to_stop()
+        self._cancel_statement(run)
+
+    def keep_limits(self) -> float:
+        """Tell runs of their soft limit, end those over the hard one; returns seconds to the next.
+
+        A plain function learns of its soft limit in its own thread: see Run.checkpoint.
+        """
+        pause = LIMIT_LOOK_SECONDS
+        for run in list(self.held.values()):
+            soft, hard = run.limits
+            if run.left:
+                continue
+            if run.is_over(hard):
+                self._end_over_limit(run)
+            elif run.is_over(soft):
+                self._tell_of_limit(run)
+            age = time.monotonic() - run.begun
+            pause = min([pause, *(limit - age for limit in (soft, hard) if limit > age)])
+        return max(pause, 0.01)
+
+    @property
+    def lost(self) -> int:
+        """How many threads run functions that were given up at their hard limit."""
+        return self._threads.lost
 
     def close(self) -> None:
         """Take no more work; threads that still run end with their function."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+
+    def _tell_of_limit(self, run: Run) -> None:
+        if run.soft_limit_told:
+            return
+        if run.task is not None:
+            run.tell_of_limit()
+        else:
+            self._cancel_statement(run)
+
+    def _end_over_limit(self, run: Run) -> None:
+        if run.task is None:
+            if not self._threads.lose(run):
+                return  # it has just ended
+            logger.error("job %d is over its hard limit: its thread is lost", run.job.id)
+        else:
+            logger.error("job %d is over its hard limit", run.job.id)
+        self._give_up(run, HardTimeLimitError(limit=run.limits.hard))
+
+    def _give_up(self, run: Run, error: BaseException) -> None:
+        """End a run whose function goes on: what that comes to, or still does, is refused."""
+        run.error = run.error or error
+        run.ask_to_stop()
+        self._ended(run)
+        self._cancel_statement(run)
+
+    def _cancel_statement(self, run: Run) -> None:
+        """Cancel what an atomic run waits for: nothing of it stays, so it may end anywhere."""
+        if run.work.is_atomic:
+            self._loop.run_in_executor(None, self.atomic.cancel, run)
 
     def _begin_async(self, run: Run, awaitable: Any = None) -> None:
         # Started at once: what never waits needs no turn of the event loop.
@@ -118,20 +180,24 @@ class Runner:
 
     async def _run_async(self, run: Run, awaitable: Any) -> None:
         try:
-            run.result = run.work.encode(await (awaitable or run.work.call(run)))
+            coroutine = _awaited(awaitable or run.work.call(run))
+            run.result = run.work.encode(await told_of_limit(run, coroutine))
         except BaseException as error:  # noqa: BLE001 # whatever a task raises is its outcome
             run.error = run.error or error
         self._ended(run)
 
     def _run_plain(self, run: Run) -> None:
         """Run a plain function in this thread; never raises."""
+        if run.left:
+            return
         ended: Callable[[Run], None] = self._ended
         try:
             _renew_connections()
             if run.work.is_atomic:
                 ended = self._run_atomic(run)
             else:
-                result = run.work.call(run)
+                with connection.execute_wrapper(partial(_execute_unless_told, run)):
+                    result = run.work.call(run)
                 if inspect.isawaitable(result):
                     # What it left to be awaited goes on in its place.
                     self._in_loop(self._begin_async, run, result)
@@ -216,6 +282,16 @@ class Runner:
         self._places.give_back(is_async=run.work.is_async)
         self.on_left(run)
         return True
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _execute_unless_told(run: Run, execute: Any, *arguments: Any) -> Any:
+    """Execute a statement of a plain function; raise instead if there is news of its run."""
+    run.checkpoint(stops=False)
+    return execute(*arguments)
 
 
 def _renew_connections() -> None:

@@ -20,6 +20,7 @@ from myapp.jobs.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, check_json, dump_json
 from tasks.engine.context import TaskContext
 from tasks.engine.errors import ArgumentsDoNotFitError, ResultNotJSONError, ResultTooLargeError
+from tasks.engine.limits import Limits, limits_of
 
 if TYPE_CHECKING:
     from tasks.engine.run import Run
@@ -43,6 +44,10 @@ class Work(Protocol):
     is_async: bool
     is_atomic: bool
 
+    @property
+    def limits(self) -> Limits:
+        """How long a run may take."""
+
     def call(self, run: "Run") -> Any:
         """Call the function; returns its result, or a coroutine of it."""
 
@@ -60,13 +65,26 @@ class Implementation:
     """A function of ours behind a declaration: declared types in, a checked result out."""
 
     def __init__(
-        self, function: Callable[..., Any], spec: TaskSpec[...], *, is_atomic: bool
+        self,
+        function: Callable[..., Any],
+        spec: TaskSpec[...],
+        *,
+        is_atomic: bool,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
     ) -> None:
         self.spec = spec
+        self._soft_limit = soft_limit
+        self._hard_limit = hard_limit
+        limits_of(spec.name, soft=soft_limit, hard=hard_limit)
         self.is_async = inspect.iscoroutinefunction(function)
         self.is_atomic = is_atomic
         self._function = function
         self._takes_context = CONTEXT_PARAMETER in inspect.signature(function).parameters
+
+    @property
+    def limits(self) -> Limits:
+        return limits_of(self.spec.name, soft=self._soft_limit, hard=self._hard_limit)
 
     def call(self, run: "Run") -> Any:
         """Raises ArgumentsDoNotFitError when what is stored no longer fits the declaration."""
@@ -120,6 +138,10 @@ class LibraryWork:
         self._task = task
         self._app = app
 
+    @property
+    def limits(self) -> Limits:
+        return limits_of(self._task.name)
+
     def call(self, run: "Run") -> Any:
         context = self._context_of(run)
         arguments = [context] if self._task.pass_context else []
@@ -169,9 +191,14 @@ def _context_of(run: "Run") -> TaskContext:
         job_id=run.job.id,
         attempt=run.number,
         correlation_id=run.correlation_id,
-        report=lambda percent, message: run.report(run, percent, message),
-        stop_asked=lambda: run.stop_asked,
+        report=lambda percent, message: _report(run, percent, message),
+        stop_asked=run.should_stop,
     )
+
+
+def _report(run: "Run", percent: int, message: str) -> None:
+    run.checkpoint(stops=True)
+    run.report(run, percent, message)
 
 
 def _abort_reason(run: "Run") -> AbortReason | None:

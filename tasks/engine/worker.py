@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Coroutine
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from procrastinate import signals
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
@@ -24,14 +24,16 @@ from tasks.engine.backoff import MAX_CEILING_SECONDS, jittered
 from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import renew_django_connections
-from tasks.engine.errors import MiddlewareRefusedError
+from tasks.engine.errors import MiddlewareRefusedError, TooManyThreadsLostError
 from tasks.engine.heartbeat import Heartbeat
 from tasks.engine.listening import Listener
 from tasks.engine.manager import Claim
 from tasks.engine.outage import Outage
 from tasks.engine.reaper import Lease, Reaper
+from tasks.engine.recycling import Recycling
 from tasks.engine.run import Run, Surroundings
 from tasks.engine.running import Runner
+from tasks.engine.stopping import end_process_in, told_by_signals
 from tasks.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -44,6 +46,10 @@ JITTER_SECONDS = 0.001
 # How long a claim waits for more places at most: a busy worker claims half as often then, and an
 # idle one never waits.
 GATHER_SECONDS = 0.003
+# How long a process that was told to end waits for functions that still run, after its last word.
+EXIT_SECONDS = 1.0
+# The same from a second signal on, with what is left to write and to close.
+STOP_NOW_SECONDS = 5.0
 
 
 class EngineWorker(Worker):
@@ -83,13 +89,19 @@ class EngineWorker(Worker):
             lag_seconds=settings.JOBS_WORKER_LOOP_LAG_SECONDS,
             dead_seconds=settings.JOBS_WORKER_LOOP_DEAD_SECONDS,
         )
+        self.recycling = Recycling()
         self._registered = asyncio.Event()
+        # A signal to end now, without grace.
+        self._now = asyncio.Event()
+        # True: what comes after this worker is the end of the process, as it was told.
+        self._process_ends = False
         self._others = 0
         self._claiming = False
 
     async def run(self) -> None:
         """Work until asked to stop; with `wait` false, until nothing is left to do."""
         self._stop_event.clear()
+        self._now.clear()
         self._loop = asyncio.get_running_loop()
         working = asyncio.create_task(self._run_loop(), name="worker loop")
         try:
@@ -111,12 +123,22 @@ class EngineWorker(Worker):
         side_tasks = [asyncio.create_task(side, name=name) for name, side in self._sides().items()]
         self.heartbeat.start()
         self.watchdog.start()
-        stopping = signals.on_stop(self.stop) if self.install_signal_handlers else nullcontext()
-        try:
-            with stopping:
+        told = told_by_signals(self._told_to_stop, self._told_to_stop_now)
+        with told if self.install_signal_handlers else nullcontext():
+            try:
                 await self._work_beside(side_tasks)
-        finally:
-            await self._shutdown(side_tasks)
+            finally:
+                await self._shutdown(side_tasks)
+
+    def _told_to_stop(self) -> None:
+        logger.info("told to stop: what runs may end within the grace period")
+        self._process_ends = True
+        self.stop()
+
+    def _told_to_stop_now(self) -> None:
+        logger.warning("told to stop now: what runs is handed back")
+        self._now.set()
+        self._end_process_in(STOP_NOW_SECONDS)
 
     def _sides(self) -> dict[str, Coroutine[Any, Any, None]]:
         sides = {
@@ -125,6 +147,7 @@ class EngineWorker(Worker):
             "schedules": self._defer_schedules(),
             "heartbeat": self._await_heartbeat(),
             "connection": self._renew_connection(),
+            "limits": self._keep_limits(),
         }
         if self.listen_notify:
             sides["listener"] = self._listener().run()
@@ -232,6 +255,7 @@ class EngineWorker(Worker):
         """A run gave its place back: claim again if there was none for a job of its kind."""
         if run.work.is_async in self.claimer.kinds_left:
             self._new_job_event.set()
+        self._recycle(self.recycling.count_run())
 
     def _written(self, runs: list[Run]) -> None:
         for run in runs:
@@ -258,7 +282,7 @@ class EngineWorker(Worker):
         for run in list(self.runner.held.values()):
             if run.worker_id != worker_id:
                 # Its job was given to somebody else: whatever it writes is refused.
-                run.ask_to_stop()
+                self.runner.ask_to_stop(run)
 
     async def _await_heartbeat(self) -> None:
         """Fail with the heartbeat."""
@@ -300,7 +324,26 @@ class EngineWorker(Worker):
     def _ask_to_stop(self, run: Run) -> None:
         if not run.stop_asked:
             logger.info("job %d was asked to stop", run.job.id)
-            run.ask_to_stop()
+            self.runner.ask_to_stop(run)
+
+    # -- beside it: time limits, and when it was enough
+
+    async def _keep_limits(self) -> None:
+        while True:
+            await asyncio.sleep(self.runner.keep_limits())
+            self._recycle(self.recycling.of_memory())
+            lost = self.runner.lost
+            if (reason := self.recycling.of_lost(lost)) and not self._stop_event.is_set():
+                # Nobody asked for that: the exit status says so.
+                self.failure = TooManyThreadsLostError(lost=lost)
+                self._recycle(reason)
+
+    def _recycle(self, reason: str) -> None:
+        """Make way for another worker, which a supervisor starts, if there is a reason."""
+        if reason and not self._stop_event.is_set():
+            logger.warning("the worker is recycled: %s", reason)
+            self._process_ends = True
+            self.stop()
 
     # -- beside it: the listener
 
@@ -345,12 +388,38 @@ class EngineWorker(Worker):
         """Let what runs end, write what it came to, and only then stop showing signs of life."""
         completer = side_tasks[0]
         try:
-            async with asyncio.timeout(self.shutdown_graceful_timeout):
-                while not self.places.empty:
-                    await self.places.changed()
-        except TimeoutError:
-            logger.warning("jobs still run after the grace period: they are handed back")
-            self.runner.hand_back()
+            if not await self._ended_in_time():
+                logger.warning("jobs still run after the grace period: they are handed back")
+                self.runner.hand_back()
+            await self._close(completer, side_tasks)
+        finally:
+            self.runner.close()
+            if self._process_ends or self.failure:
+                self._end_process_in(EXIT_SECONDS)
+        self.worker_id = None
+        logger.info("worker stopped")
+
+    async def _ended_in_time(self) -> bool:
+        """Return whether all that runs ended within the grace period, if no signal cut it short."""
+        ended = asyncio.create_task(self._nothing_runs())
+        cut_short = asyncio.create_task(self._now.wait())
+        await asyncio.wait(
+            [ended, cut_short],
+            timeout=self.shutdown_graceful_timeout,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        ended.cancel()
+        cut_short.cancel()
+        return self.places.empty
+
+    async def _nothing_runs(self) -> None:
+        while not self.places.empty:
+            await self.places.changed()
+
+    async def _close(
+        self, completer: asyncio.Task[Any], side_tasks: list[asyncio.Task[Any]]
+    ) -> None:
+        """Write what is left to write, then end everything beside the work."""
         written = asyncio.ensure_future(self.completer.drained())
         await asyncio.wait([written, completer], return_when=asyncio.FIRST_COMPLETED)
         for task in (written, *side_tasks):
@@ -360,9 +429,11 @@ class EngineWorker(Worker):
         await self.manager.close()
         await asyncio.to_thread(self.heartbeat.stop)
         self.watchdog.stop()
-        self.runner.close()
-        self.worker_id = None
-        logger.info("worker stopped")
+
+    def _end_process_in(self, seconds: float) -> None:
+        """End the process, if it is there for this worker alone: then it handles the signals."""
+        if self.install_signal_handlers and threading.current_thread() is threading.main_thread():
+            end_process_in(seconds, 1 if self.failure else 0)
 
 
 def lease_from_settings() -> Lease:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -43,12 +44,13 @@ def act_async(deed: str) -> None:
 SPECS = specs_in(globals())
 
 
-def new_app() -> JobsApp:
+def new_app(*, soft_limit: float | None = None, hard_limit: float | None = None) -> JobsApp:
     """Return an app with these tasks; each worker of a test has one of its own."""
     made = JobsApp(specs=SPECS, import_paths=[])
-    made.implements(act, atomic=True)(_do)
-    made.implements(act_plainly)(_do)
-    made.implements(act_async)(_do_async)
+    implements = partial(made.implements, soft_limit=soft_limit, hard_limit=hard_limit)
+    implements(act, atomic=True)(_do)
+    implements(act_plainly)(_do)
+    implements(act_async)(_do_async)
     return made
 
 

@@ -235,12 +235,16 @@ def test_a_report_after_the_commit_changes_nothing(act: Act) -> None:
     assert (task.status, task.progress, task.progress_message) == ("DONE", 100, "")
 
 
-def test_an_atomic_run_sees_that_it_is_asked_to_stop(act: Act) -> None:
+def test_an_atomic_run_that_sees_that_it_is_asked_to_stop_is_taken_back(act: Act) -> None:
     def deed(context: TaskContext) -> dict[str, Any]:
         elsewhere("SELECT procrastinate_cancel_job_v1(%s, true, false)", context.job_id)
+        leave_mark("effect")
         return {"stopped": eventually(context.should_stop, within_seconds=5)}
 
-    assert act(deed).result == {"stopped": True}
+    task = act(deed)
+
+    assert (task.status, task.error["code"], marks()) == ("CANCELLED", "cancelled", set())
+    assert task.result is None
 
 
 def _lose_a_commit(monkeypatch: pytest.MonkeyPatch, *, committed: bool) -> list[str]:

@@ -19,7 +19,6 @@ from procrastinate.job_context import JobContext
 from procrastinate.jobs import DeleteJobCondition, Job
 from procrastinate.manager import JobManager, get_channel_for_queues
 from procrastinate.periodic import PeriodicDeferrer
-from procrastinate.signals import on_stop
 from procrastinate.tasks import Task
 from procrastinate.worker import Worker
 
@@ -99,7 +98,6 @@ CODE: dict[str, tuple[Callable[..., Any] | type, Pin]] = {
     "Task.__call__": (Task.__call__, Pin("4beb41d55ca6", WORK)),
     "Task.get_retry_exception": (Task.get_retry_exception, Pin("5ee23d6a111e", WORK)),
     "get_channel_for_queues": (get_channel_for_queues, Pin("70c6f1b0c20e", WORKER)),
-    "on_stop": (on_stop, Pin("66dd5b501a24", WORKER)),
     "DeleteJobCondition": (DeleteJobCondition, Pin("051ea530bce5", WORKER)),
     "JobContext": (JobContext, Pin("04503213efd6", WORK)),
     "Job": (Job, Pin("0d035ab1f064", WORK)),

@@ -726,8 +726,18 @@ async def a_job_that_is_aborted_does_not_run_again(bench: Bench) -> Any:
 
 @table.same((({"job": ("succeeded", 1)}, ["job"]), False))
 async def a_plain_job_that_takes_no_notice_of_an_abort_succeeds(bench: Bench) -> Any:
-    ended = await _stopped_while_it_runs(bench, Run.wait_until_stop_is_asked, task="plain_step")
-    return ended, (await bench.jobs())["job"]["abort_requested"]
+    asked = threading.Event()
+
+    def never_look(_run: Run) -> None:
+        assert asked.wait(PATIENCE)
+
+    job_id = await bench.defer("job", never_look, task="plain_step")
+    async with bench.working():
+        await bench.starts("job")
+        assert await bench.request_stop(job_id)
+        asked.set()
+        await bench.becomes("job", "succeeded", "failed", "aborted", "todo")
+    return (await bench.ends(), bench.order), (await bench.jobs())["job"]["abort_requested"]
 
 
 def _fail_when_asked(run: Run) -> None:
