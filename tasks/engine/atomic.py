@@ -69,25 +69,23 @@ class AtomicRuns:
             raise
 
     def cancel_overdue(self) -> None:
-        """Cancel the statement of each run that is over its limit; its next one is refused.
+        """Cancel the statement of each run that is over its limit or asked to stop.
 
-        Where the server does not answer even to that, the connection is cut.
+        Its next one is refused. Called again and again: one that was just about to begin when a
+        cancel came is not hit by it. Where the server does not answer even to that, the connection
+        is cut. No run ends or begins meanwhile, so that nobody else's statement is hit.
         """
         now = time.monotonic()
         with self._lock:
-            overdue = [backend for deadline, backend in self._running.values() if now > deadline]
-        for backend in overdue:
-            try:
-                backend.cancel_safe(timeout=CANCEL_SECONDS)
-            except psycopg.Error:
-                cut_silent(backend, CANCEL_SECONDS)
+            for run, (deadline, backend) in self._running.items():
+                if now > deadline or (run.stop_asked and not run.committed):
+                    _cancel_or_cut(backend)
 
     def cancel(self, run: Run) -> None:
         """Cancel the statement of a run, if one is under way; blocks as long as that takes."""
         with self._lock:
-            _deadline, backend = self._running.get(run, (0.0, None))
-            if backend is not None:
-                backend.cancel()
+            if run in self._running:
+                _cancel_or_cut(self._running[run][1])
 
     @contextmanager
     def _limited(self, run: Run, deadline: float) -> Iterator[None]:
@@ -129,6 +127,13 @@ def complete_here(outcome: Outcome) -> None:
         cursor.execute(statement, parameters)
         if cursor.fetchone() is None:
             raise StaleRunError
+
+
+def _cancel_or_cut(backend: psycopg.Connection[Any]) -> None:
+    try:
+        backend.cancel_safe(timeout=CANCEL_SECONDS)
+    except psycopg.Error:
+        cut_silent(backend, CANCEL_SECONDS)
 
 
 def _note_commit(run: Run) -> None:

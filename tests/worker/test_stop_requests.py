@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import atomic_samples
+import psycopg
 import pytest
 from atomic_samples import deeds, elsewhere, leave_mark, marks
 from django.db import OperationalError, connection
@@ -58,6 +59,17 @@ def _go_on_with_statements(context: TaskContext) -> None:
         time.sleep(0.01)
 
 
+def _sleep_in_the_database_when_it_is_too_late(context: TaskContext) -> None:
+    """The request arrives between the look before a statement and the statement."""
+    leave_mark("effect")
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        _ask_to_stop(context.job_id)
+        run: Run = context.stop_asked.__self__  # type: ignore[attr-defined]
+        eventually(lambda: run.stop_asked)
+        time.sleep(0.05)  # for the cancel that hits nothing; whether it came by then is the same
+        cursor.execute("SELECT pg_sleep(60)")
+
+
 async def _wait(context: TaskContext) -> None:
     await asyncio.to_thread(_ask_to_stop, context.job_id)
     await asyncio.sleep(60)
@@ -72,6 +84,7 @@ async def _wait(context: TaskContext) -> None:
         ("act", _return_when_told, set()),
         ("act", _report_until_told, set()),
         ("act", _sleep_in_the_database, set()),
+        ("act", _sleep_in_the_database_when_it_is_too_late, set()),
         ("act", _go_on_with_statements, set()),
         ("act_async", _wait, set()),
     ],
