@@ -24,7 +24,13 @@ run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=
 	@$(PYTHON) manage.py dev
 
 test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=... for pytest)
-	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e" $(PARALLEL) $(ARGS)
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e and not long" $(PARALLEL) $(ARGS)
+
+test-all: test ## Run the tests, then those of faults that want more time
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m long -n 2
+
+faults: $(INSTALLED) ## Run the fault campaign, hours on real workers, and write docs/reliability.md (ARGS=...)
+	@PYTHONPATH=.:tests/support $(PYTHON) -m tests.faults.campaign $(ARGS)
 
 e2e: $(INSTALLED) ## Run the tests that need a browser (Debian's chromium)
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m e2e -p no:randomly $(ARGS)
@@ -74,4 +80,4 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@
 
-.PHONY: help install run test e2e bench bench-quick lint format lock clean
+.PHONY: help install run test test-all faults e2e bench bench-quick lint format lock clean

@@ -1,0 +1,50 @@
+"""Experiments in processes of their own: one row each, whatever becomes of the process."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from tests.faults.campaign.plan import Experiment
+from tests.faults.campaign.results import Row
+from tests.faults.campaign.servers import ROOT
+from tests.faults.campaign.world import HOME
+
+ROW_SECONDS = 3600.0
+
+
+def conducted(experiment: Experiment, options: dict[str, Any]) -> Row:
+    """Run the experiment with these options; return what it found, or an `error`."""
+    (HOME / "logs").mkdir(parents=True, exist_ok=True)
+    paths = (str(ROOT), str(ROOT / "tests" / "support"))
+    found: Row = {"experiment": experiment.name, "options": options}
+    with (HOME / "logs" / "experiments.log").open("a") as log:
+        process = subprocess.Popen(  # noqa: S603 # our own interpreter
+            [
+                sys.executable,
+                "-m",
+                "tests.faults.campaign.run",
+                experiment.name,
+                json.dumps(options),
+            ],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            said, _ = process.communicate(timeout=ROW_SECONDS)
+    if process.returncode:
+        return {**found, "error": f"status {process.returncode}, see {log.name}"}
+    return {**found, **json.loads(said.splitlines()[-1])}
+
+
+def short_form(experiment: Experiment, *, twin: str = "") -> Row:
+    """Run the form of seconds, of the engine as it is or of one of the experiment's twins."""
+    options = dict(experiment.short)
+    if twin:
+        options |= {"twin": twin, **experiment.twins[twin][0]}
+    return conducted(experiment, options)

@@ -1,0 +1,160 @@
+"""The short form of every experiment holds; every engine broken on purpose is caught.
+
+An experiment runs in a process of its own, with a durable Postgres and workers of its own.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaign import plan, report, results
+from tests.faults.campaign.conduct import short_form
+from tests.faults.campaign.plan import BY_NAME, EXPERIMENTS, Experiment, Figure
+from tests.faults.campaign.results import Row
+
+TWINS = [(each.name, twin) for each in EXPERIMENTS for twin in each.twins]
+# Of a form of seconds, on a machine that does other things too: speeds get threefold slack.
+SLACK = 3.0
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_short_form_reaches_its_figures(name: str) -> None:
+    experiment = BY_NAME[name]
+
+    row = short_form(experiment)
+
+    assert "error" not in row, row
+    found = list(results.outcomes(experiment, [row]))
+    assert {outcome.figure.column for outcome in found} == _columns(experiment)
+    for outcome in found:
+        most = outcome.figure.most
+        if outcome.figure.column not in NOT_OF_SECONDS and most is not None:
+            assert outcome.value <= most * SLACK, (outcome.line(), row)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("name", "twin"), TWINS)
+def test_what_is_broken_on_purpose_is_caught(name: str, twin: str) -> None:
+    experiment = BY_NAME[name]
+
+    row = short_form(experiment, twin=twin)
+
+    assert "error" not in row, row
+    assert results.missed(experiment, [row]) & experiment.twins[twin][1], row
+
+
+# What a form of seconds cannot show, and why.
+NOT_OF_SECONDS = {
+    "idle_statements_by_worker": "the worker has only just begun",
+    "others_parked": "all that die are deferred at once, and take their neighbours along",
+}
+
+
+def test_every_experiment_has_a_short_form_and_a_twin_it_catches() -> None:
+    for experiment in EXPERIMENTS:
+        assert experiment.rows
+        assert experiment.twins
+        assert set(experiment.short) >= {"seed", "lease"}
+        for parameters, columns in experiment.twins.values():
+            assert columns <= _columns(experiment)
+            assert parameters.keys() <= {
+                *experiment.short,
+                "twin",
+                "lax",
+                "unlocked",
+                "hasty",
+                "poll",
+            }
+    assert NOT_OF_SECONDS.keys() <= set().union(*map(_columns, EXPERIMENTS))
+
+
+def test_the_product_s_own_lease_is_used_where_times_are_promised() -> None:
+    leases = {each.name: [row["lease"] for row in each.rows] for each in EXPERIMENTS}
+
+    assert set(leases["E1"]) == set(leases["E3"]) == {"product"}
+    assert leases["E6"].count("product") == 1
+
+
+def test_figures_are_summed_over_the_rows_of_an_experiment() -> None:
+    experiment = BY_NAME["E1"]
+    rows = [_row(kills=40, handover_s=[1.0, 4.0]), _row(kills=60, handover_s=[31.0])]
+
+    found = {(each.figure.column, each.figure.how): each for each in _outcomes(experiment, rows)}
+
+    assert (found["lost", "sum"].value, found["lost", "sum"].is_hit) == (0, True)
+    assert found["lost", "sum"].at_most_percent == 3.0
+    assert (found["handover_s", "max"].value, found["handover_s", "max"].is_hit) == (31.0, False)
+    assert (found["handover_s", "median"].value, found["handover_s", "median"].is_hit) == (
+        4.0,
+        True,
+    )
+    assert results.missed(experiment, rows) == {"handover_s"}
+
+
+def test_a_row_that_came_to_nothing_counts_for_nothing() -> None:
+    assert list(_outcomes(BY_NAME["E1"], [{**_row(), "error": "status 1"}])) == []
+
+
+def test_a_figure_without_a_limit_is_shown_and_not_judged() -> None:
+    outcome = results.Outcome(Figure("x", "sum", None, "shown"), 3.0, 0)
+
+    assert outcome.is_hit is None
+    assert "MISSED" not in outcome.line()
+
+
+def test_rows_are_kept_by_run(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    for run in ("a", "b"):
+        results.append(file, {"run": run, "experiment": "E1"})
+
+    assert [row["run"] for row in results.read(file, run="b")] == ["b"]
+    assert len(results.read(file)) == 2
+
+
+def test_the_report_says_n_seed_settings_and_the_rule_of_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "reliability.md"
+    document.write_text(f"By hand.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n")
+    monkeypatch.setattr(report, "DOCUMENT", document)
+    monkeypatch.setattr(report, "CHART", tmp_path / "chart.svg")
+    monkeypatch.setattr(report, "QUOTED", tmp_path / "results.jsonl")
+    facts = {"experiment": "facts", "at": "2026-01-02", "commit": "abc", "machine": "a machine",
+             "versions": {"Python": "3.13"}}  # fmt: skip
+
+    report.write([_row(kills=100, handover_s=[1.5, 40.0]), facts])
+
+    text = document.read_text()
+    assert text.startswith("By hand.")
+    assert text.endswith("After.\n")
+    assert "old" not in text
+    for said in ("seed 7", "lease 15 s, heartbeat 5 s", "fsync on", "Python 3.13", "**missed**"):
+        assert said in text
+    assert "0 of 100: under 3 %" in text
+    assert 'class="late"' in (tmp_path / "chart.svg").read_text()
+    assert json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])["kills"] == 100
+
+
+def _outcomes(experiment: Experiment, rows: list[Row]) -> list[results.Outcome]:
+    return list(results.outcomes(experiment, rows))
+
+
+def _columns(experiment: Experiment) -> set[str]:
+    return {figure.column for figure in experiment.figures}
+
+
+def _row(**columns: object) -> Row:
+    found = dict.fromkeys(_columns(plan.BY_NAME["E1"]), 0)
+    options = {"seed": 7, "lease": "product", "jobs": 10}
+    return {
+        "experiment": "E1",
+        "options": options,
+        "server": {"fsync": "on"},
+        "took_s": 1.0,
+        "kills": 1,
+        **found,
+        "handover_s": [],
+        **columns,
+    }
