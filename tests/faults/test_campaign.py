@@ -5,9 +5,11 @@ An experiment runs in a process of its own, with a durable Postgres and workers 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.campaign import __main__ as program
 from tests.faults.campaign import plan, report, results
 from tests.faults.campaign.conduct import short_form
 from tests.faults.campaign.plan import BY_NAME, EXPERIMENTS, Experiment, Figure
@@ -48,7 +50,6 @@ def test_what_is_broken_on_purpose_is_caught(name: str, twin: str) -> None:
 # What a form of seconds cannot show, and why.
 NOT_OF_SECONDS = {
     "idle_statements_by_worker": "the worker has only just begun",
-    "others_parked": "all that die are deferred at once, and take their neighbours along",
 }
 
 
@@ -91,6 +92,25 @@ def test_figures_are_summed_over_the_rows_of_an_experiment() -> None:
         True,
     )
     assert results.missed(experiment, rows) == {"handover_s"}
+
+
+def test_an_interrupted_run_is_taken_up_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "RESULTS", tmp_path / "results.jsonl")
+    seeds: list[int] = []
+
+    def conducted(experiment: Experiment, options: dict[str, Any]) -> Row:
+        seeds.append(options["seed"])
+        fails = options["seed"] == 2 and seeds.count(2) == 1
+        return {"experiment": experiment.name, **({"error": "it fell over"} if fails else {})}
+
+    monkeypatch.setattr(program, "conducted", conducted)
+
+    for _ in range(2):
+        program._conduct("a run", [BY_NAME["E1"]], short=False)
+
+    assert seeds == [1, 2, 3, 4, 5, 2]
 
 
 def test_a_row_that_came_to_nothing_counts_for_nothing() -> None:

@@ -231,7 +231,7 @@ EXPERIMENTS = (
             TAKEN,
             Figure("crashes", "max", 3, "crashes of one job until it is FAILED `crashed`, most"),
             Figure("not_parked", "sum", 0, "such jobs that ended otherwise"),
-            Figure("others_parked", "sum", 0, "other jobs that ended with them"),
+            Figure("others_parked", "sum", None, "other jobs that ran beside three crashes"),
             Figure("delay_s", "max", 30, "from defer to the end of another job, worst, s"),
         ),
         tuple(
