@@ -6,11 +6,13 @@ import subprocess
 import sys
 from typing import Any
 
+from myapp.dev.process import spawn
 from tests.faults.campaign.plan import Experiment
 from tests.faults.campaign.results import Row
 from tests.faults.campaign.servers import ROOT
 from tests.faults.campaign.world import HOME
 
+MODULE = "tests.faults.campaign.run"
 ROW_SECONDS = 3600.0
 
 
@@ -20,20 +22,13 @@ def conducted(experiment: Experiment, options: dict[str, Any]) -> Row:
     paths = (str(ROOT), str(ROOT / "tests" / "support"))
     found: Row = {"experiment": experiment.name, "options": options}
     with (HOME / "logs" / "experiments.log").open("a") as log:
-        process = subprocess.Popen(  # noqa: S603 # our own interpreter
-            [
-                sys.executable,
-                "-m",
-                "tests.faults.campaign.run",
-                experiment.name,
-                json.dumps(options),
-            ],
+        process = spawn(
+            [sys.executable, "-m", MODULE, experiment.name, json.dumps(options)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
         )
         with process:
             said, _ = process.communicate(timeout=ROW_SECONDS)

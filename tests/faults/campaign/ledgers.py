@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
-from django.db import Error, close_old_connections, transaction
+from django.db import Error, connection, transaction
 
 from myapp.jobs.bridge import Deferred
 
@@ -78,17 +78,17 @@ class ClientLog:
             self._next += 1
         deferred: Deferred | None = None
         try:
-            close_old_connections()
             with transaction.atomic():
                 deferred = spec.defer(number=number, **arguments)
         except (Error, psycopg.Error):
+            connection.close()  # the next one begins with a new session
             (self.refused if deferred is None else self.unknown).append(number)
             return None
         self.accepted[number] = deferred
         return deferred
 
 
-def verdict(connection: psycopg.Connection[Any], log: ClientLog) -> dict[str, Any]:
+def verdict(server: psycopg.Connection[Any], log: ClientLog) -> dict[str, Any]:
     """Return how many jobs went wrong, by the way in which they did; call it after the drain.
 
     lost: accepted, and has no row, no end, the wrong end, or no effect
@@ -98,7 +98,7 @@ def verdict(connection: psycopg.Connection[Any], log: ClientLog) -> dict[str, An
     wrong: the first jobs of which any of this is so
     fenced: a job whose end was written by another run than its last one
     """
-    with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+    with server.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         found = {row["number"]: row for row in cursor.execute(_JOBS_SQL)}
         stray = cursor.execute(_STRAY_EFFECTS_SQL).fetchone()
     jobs = list(found.values())

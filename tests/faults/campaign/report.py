@@ -48,8 +48,7 @@ def sections(rows: list[Row]) -> Iterator[str]:
     """Return what is generated: where it ran, a table of figures, the rows of each experiment."""
     facts = next(row for row in reversed(rows) if row["experiment"] == "facts")
     yield _where(facts, rows)
-    missing = [each.name for each in EXPERIMENTS if not list(outcomes(each, rows))]
-    if missing:
+    if missing := list(_missing(rows)):
         yield f"Left out of this run: {', '.join(missing)}."
     for experiment in EXPERIMENTS:
         found = list(outcomes(experiment, rows))
@@ -92,6 +91,17 @@ def chart(handovers: list[float]) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
+def _missing(rows: list[Row]) -> Iterator[str]:
+    for experiment in EXPERIMENTS:
+        done = len(_rows_of(experiment, rows))
+        if done < len(experiment.rows):
+            yield f"{experiment.name} ({len(experiment.rows) - done} of {len(experiment.rows)} rows)"
+
+
+def _rows_of(experiment: Experiment, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["experiment"] == experiment.name and "error" not in row]
+
+
 def _handovers(rows: Iterable[Row]) -> list[float]:
     return [seconds for row in rows for seconds in row.get("handover_s", [])]
 
@@ -107,9 +117,8 @@ def _where(facts: Row, rows: list[Row]) -> str:
 
 
 def _setting(experiment: Experiment, rows: list[Row]) -> str:
-    of_it = [row for row in rows if row["experiment"] == experiment.name and "error" not in row]
     lines = []
-    for row in of_it:
+    for row in _rows_of(experiment, rows):
         options = row["options"]
         given = ", ".join(f"{key} {options[key]}" for key in options if key not in LEFT_OUT)
         beat, lease = LEASES[options["lease"]].values()
