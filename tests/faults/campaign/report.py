@@ -93,9 +93,9 @@ def chart(handovers: list[float]) -> str:
 
 def _missing(rows: list[Row]) -> Iterator[str]:
     for experiment in EXPERIMENTS:
-        done = len(_rows_of(experiment, rows))
-        if done < len(experiment.rows):
-            yield f"{experiment.name} ({len(experiment.rows) - done} of {len(experiment.rows)} rows)"
+        planned, done = len(experiment.rows), len(_rows_of(experiment, rows))
+        if done < planned:
+            yield f"{experiment.name} ({planned - done} of {planned} rows)"
 
 
 def _rows_of(experiment: Experiment, rows: list[Row]) -> list[Row]:
