@@ -20,7 +20,7 @@ TWINS = [(each.name, twin) for each in EXPERIMENTS for twin in each.twins]
 SLACK = 3.0
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 @pytest.mark.parametrize("name", BY_NAME)
 def test_the_short_form_reaches_its_figures(name: str) -> None:
     experiment = BY_NAME[name]
@@ -36,7 +36,7 @@ def test_the_short_form_reaches_its_figures(name: str) -> None:
             assert outcome.value <= most * SLACK, (outcome.line(), row)
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "twin"), TWINS)
 def test_what_is_broken_on_purpose_is_caught(name: str, twin: str) -> None:
     experiment = BY_NAME[name]

@@ -17,7 +17,7 @@ from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
 
 pytestmark = [
-    pytest.mark.alone,
+    pytest.mark.long,
     pytest.mark.django_db(transaction=True),
     pytest.mark.worker,
     pytest.mark.usefixtures("ledgers"),

@@ -1,7 +1,8 @@
 """Retry policies."""
 
+import psycopg
 import pytest
-from django.db import OperationalError
+from django.db import InternalError, OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,3 +57,12 @@ def test_a_bare_count_is_refused(count: object) -> None:
 def test_a_policy_that_makes_no_sense_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadRetryPolicyError):
         RetryPolicy(**options)  # type: ignore[arg-type]
+
+
+def test_a_server_that_only_reads_is_no_reason_to_give_up() -> None:
+    error = InternalError("cannot execute INSERT in a read-only transaction")
+    error.__cause__ = psycopg.errors.ReadOnlySqlTransaction()
+
+    assert RetryPolicy().delay_seconds(failed_runs=1, error=error) is not None
+    assert RetryPolicy(on=(ValueError,)).delay_seconds(failed_runs=1, error=error) is None
+    assert RetryPolicy().delay_seconds(failed_runs=1, error=InternalError()) is None
