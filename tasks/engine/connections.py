@@ -213,15 +213,9 @@ async def fit_for_pooler(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 @receiver(connection_created)
-def fit_django_for_pooler(connection: Any, **_kwargs: Any) -> None:
-    """Do the same for a connection of Django, and have it cut with the others."""
-    raw = connection.connection
-    eras.of(raw)
-    if getattr(raw, "prepare_threshold", None) is None:
-        return
-    row = raw.cursor(row_factory=tuple_row).execute(_PID_SQL, prepare=False).fetchone()
-    if is_lent(raw, row):
-        raw.prepare_threshold = None
+def number_django_connection(connection: Any, **_kwargs: Any) -> None:
+    """Have a connection of Django cut with the others."""
+    eras.of(connection.connection)
 
 
 def is_lent(connection: psycopg.BaseConnection[Any], row: tuple[int] | None) -> bool:
@@ -243,12 +237,30 @@ def cut_silent(connection: psycopg.BaseConnection[Any], seconds: float) -> None:
     cut(connection)
 
 
-def renew_django_connections() -> None:
-    """Close those of this thread that failed, or were made before the server only read."""
+def renew_django_connections(*, trusted: bool = False) -> None:
+    """Close those of this thread that failed, or were made before the server only read.
+
+    Unless they are `trusted`, each is asked whether it lives, and cut if it does not answer.
+    """
     if getattr(_thread, "era", eras.current) != eras.current:
         connections.close_all()
     _thread.era = eras.current
     close_old_connections()
+    for connection in connections.all(initialized_only=True):
+        if trusted:
+            connection.health_check_done = True  # type: ignore[attr-defined] # no stub has it
+        elif connection.connection is not None:
+            _close_if_dead(connection)
+
+
+def _close_if_dead(connection: Any) -> None:
+    timer = threading.Timer(DEADLINE_SECONDS, cut_silent, (connection.connection, DEADLINE_SECONDS))
+    timer.daemon = True
+    timer.start()
+    try:
+        connection.close_if_health_check_failed()
+    finally:
+        timer.cancel()
 
 
 def small_pool(**options: Any) -> AsyncConnectionPool[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import close_old_connections, connection, connections, reset_queries
+from django.db import close_old_connections, connection, reset_queries
 
 from tasks.engine.atomic import AtomicRuns, UnansweredCommitError
 from tasks.engine.claiming import Places
@@ -296,10 +296,8 @@ def _execute_unless_told(run: Run, execute: Any, *arguments: Any) -> Any:
 
 def _renew_connections() -> None:
     """Replace this thread's connections if they failed, or may have while they were idle."""
-    renew_django_connections()
-    if time.monotonic() - getattr(_thread, "used_at", 0.0) < TRUST_CONNECTION_SECONDS:
-        for connection in connections.all(initialized_only=True):
-            connection.health_check_done = True  # type: ignore[attr-defined] # no stub has it
+    idle_seconds = time.monotonic() - getattr(_thread, "used_at", 0.0)
+    renew_django_connections(trusted=idle_seconds < TRUST_CONNECTION_SECONDS)
 
 
 def _tidy_connections() -> None:

@@ -114,7 +114,7 @@ def test_without_a_deadline_a_silent_connection_is_never_found(
     time.sleep(FOUND_SECONDS)
 
     assert not _is_done(job)
-    assert not _names(proxy, lost) & ENGINE
+    assert not _names(proxy, lost) & {"worker claim", "worker listen"}
 
 
 def test_connections_that_are_reset_are_made_anew(

@@ -47,9 +47,23 @@ def test_jobs_go_on_and_the_operator_is_told_once(
         begun = time.monotonic()
         eventually(lambda: _usage(url) < 0.4, within_seconds=RECOVERS_SECONDS)
         worker.line(ALARM)
-        eventually(lambda: has_succeeded(url, add_job(url)))
+        job_id = add_job(url)
+        eventually(lambda: has_succeeded(url, job_id))
         print(f"recovered after {time.monotonic() - begun:.1f} s")
         assert len([line for line in worker.lines if ALARM in line]) == 2
+
+
+def test_a_worker_starts_although_it_cannot_notify_itself(
+    server: PostgresServer, start: Callable[..., Program]
+) -> None:
+    with server.running() as url:
+        migrate(start)
+        with _full_queue(url):
+            worker = start(*WORKER)
+            worker.line("LISTEN hears nothing")
+            job_id = add_job(url)
+            eventually(lambda: has_succeeded(url, job_id))
+            assert worker.process.poll() is None
 
 
 def test_with_a_trigger_that_always_notifies_nobody_could_defer(

@@ -70,7 +70,8 @@ def test_a_missing_database_is_waited_for_and_named(
         ask(url, "CREATE DATABASE later TEMPLATE jobs")
 
         worker.line("worker starts")
-        eventually(lambda: has_succeeded(elsewhere, add_job(elsewhere)))
+        job_id = add_job(elsewhere)
+        eventually(lambda: has_succeeded(elsewhere, job_id))
 
 
 @pytest.mark.parametrize("where", ["refused", "silent"])

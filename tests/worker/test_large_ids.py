@@ -125,7 +125,7 @@ def test_by_hand_they_are_cancelled_and_retried_and_their_worker_is_told(
         with working(worker_app, fetch_job_polling_interval=3600):
             eventually(lambda: _task(waits).status == "PROCESSING")
             assert task_cancel(task_id=waits.task_id) == "PROCESSING"
-            eventually(lambda: _task(waits).status == "DONE")
+            eventually(lambda: _task(waits).status == "CANCELLED")
         told = [json.loads(one.payload) for one in listener.notifies(timeout=0.1)]
     assert {"type": "abort_job_requested", "job_id": waits.job_id} in told
     assert waits.job_id > start
