@@ -18,7 +18,7 @@ from tcp_proxy import Link, TcpProxy
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True), pytest.mark.worker]
 
 # What is promised, and threefold slack for a busy machine.
 FOUND_SECONDS = 15.0

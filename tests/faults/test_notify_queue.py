@@ -15,7 +15,7 @@ from myapp.dev.postgres import PostgresServer
 
 __all__ = ["server", "start"]
 
-pytestmark = pytest.mark.worker
+pytestmark = [pytest.mark.long, pytest.mark.worker]
 
 ALARM = "Postgres' queue of notifications is"
 BY_THE_POLL_SECONDS = 3 * 2.5

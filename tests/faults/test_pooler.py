@@ -22,6 +22,7 @@ from myapp.jobs.tracking.models import Attempt, Task
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.django_db(transaction=True),
     pytest.mark.worker,
     pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (apt: pgbouncer)"),

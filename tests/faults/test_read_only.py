@@ -11,7 +11,7 @@ from myapp.dev.postgres import PostgresServer
 
 __all__ = ["server", "start"]
 
-pytestmark = pytest.mark.worker
+pytestmark = [pytest.mark.long, pytest.mark.worker]
 
 # What is promised of a failover, with threefold slack.
 RECOVERS_SECONDS = 3 * 10.0

@@ -55,12 +55,13 @@ def test_a_task_that_is_new_waits_is_reported_and_runs_when_a_worker_has_it(
 
 
 def test_a_worker_that_claims_what_it_has_no_function_for_is_noticed(
-    start_worker: StartWorker,
+    start_program: StartWorker,
 ) -> None:
     """The measure itself: without its names in the claim the old worker takes the job."""
-    old = start_worker("release_old.app", **OFTEN, RELEASE_IS_GREEDY="1")
-
     added = release_new.archive.defer(name="added")
+
+    command = ("procrastinate", "--app=release_old.app", "worker")
+    old = start_program(*command, **OFTEN, RELEASE_IS_GREEDY="1")
 
     eventually(lambda: old.process.poll() is not None or _task(added).status != "PENDING")
     assert not any(REPORTED in line for line in old.lines)
