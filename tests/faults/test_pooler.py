@@ -1,10 +1,6 @@
 """Workers behind a real PgBouncer in transaction mode: slower, and otherwise as ever."""
 
-import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,34 +9,18 @@ import outage_samples
 import pytest
 from django.db import connection
 from own_server import WORKER
+from pgbouncer import transaction_pooler
 from programs import Program, eventually
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from myapp.jobs.bridge import Deferred, TaskSpec
 from myapp.jobs.tracking.models import Attempt, Task
-
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.django_db(transaction=True),
     pytest.mark.worker,
-    pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (apt: pgbouncer)"),
 ]
 
-CONFIGURATION = """
-[databases]
-* = host={host} port={port} user={user} {password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {listen_port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 4
-max_client_conn = 200
-ignore_startup_parameters = options,extra_float_digits
-"""
 DEAF = "LISTEN hears nothing on this connection"
 SHARED = "this connection is shared (a transaction pooler)"
 # The poll of 2 s, and a half for the claim; threefold for a busy machine.
@@ -50,40 +30,11 @@ BY_THE_POLL_SECONDS = 3 * 2.5
 @pytest.fixture
 def pooled_url(test_database_url: str, tmp_path: Path) -> Iterator[str]:
     """The URL of the test database through a PgBouncer of the test's own."""
-    target = conninfo_to_dict(test_database_url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_user")
-        user = cursor.fetchone()[0]
-    password = target.get("password")
-    configuration = CONFIGURATION.format(
-        host=target.get("host") or "127.0.0.1",
-        port=target.get("port") or 5432,
-        user=user,
-        password=f"password={password}" if password else "",
-        listen_port=port,
-    )
-    tmp_path.chmod(0o755)
-    file = tmp_path / "pgbouncer.ini"
-    file.write_text(configuration)
-    # It refuses to run as root; whoever it runs as must reach the socket of the server.
-    options = ["-u", _owner_of(target.get("host"))] if os.geteuid() == 0 else []
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    log = (tmp_path / "pgbouncer.log").open("w")
-    process = subprocess.Popen(  # noqa: S603
-        [str(PGBOUNCER), *options, str(file)], stdout=log, stderr=log
-    )
-    try:
-        eventually(lambda: _accepts(port) or process.poll() is not None)
-        assert process.poll() is None, (tmp_path / "pgbouncer.log").read_text()
-        yield make_conninfo(host="127.0.0.1", port=port, user=user, dbname=target["dbname"])
-    finally:
-        process.terminate()
-        process.wait()
-        log.close()
+        ((user,),) = cursor.fetchall()
+    with transaction_pooler(test_database_url, user=user, folder=tmp_path) as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", ["touch", "touch_atomically", "touch_async", "fail_once"])
@@ -166,15 +117,6 @@ def test_a_self_test_on_one_connection_alone_would_have_heard_itself(
     worker.send(signal.SIGTERM)
     assert worker.end() == 0
     assert [line for line in worker.lines if DEAF in line] == []
-
-
-def _owner_of(directory: object) -> str:
-    return Path(str(directory)).owner() if directory else "nobody"
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _rows(sql: str) -> list[tuple[object, ...]]:

@@ -1,5 +1,6 @@
 """Prepared statements: what runs with every job is planned once, and only where that holds."""
 
+import getpass
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from django.db import OperationalError, ProgrammingError, connection, transactio
 from django.test.utils import CaptureQueriesContext
 from pgbouncer import transaction_pooler
 from procrastinate.contrib.django.utils import connector_params
+from psycopg.conninfo import conninfo_to_dict
 
 from myapp.jobs import prepared
 from myapp.jobs.prepared import prepared_cursor
@@ -21,13 +23,14 @@ OFTEN = 10  # more often than a statement runs before it is prepared
 
 
 @pytest.fixture
-def pooled(transactional_db: None, tmp_path: Path) -> Iterator[None]:
+def pooled(test_database_url: str, transactional_db: None, tmp_path: Path) -> Iterator[None]:
     """Django's connection goes through a pooler meanwhile."""
     direct = connection.settings_dict
-    ends = {name: str(direct[name.upper()] or "") for name in ("host", "port", "user")}
+    user = connection.get_connection_params().get("user") or getpass.getuser()
     connection.close()
-    with transaction_pooler(tmp_path, **ends) as port:
-        connection.settings_dict = {**direct, "HOST": "127.0.0.1", "PORT": str(port)}
+    with transaction_pooler(test_database_url, user=user, folder=tmp_path) as url:
+        through = conninfo_to_dict(url)
+        connection.settings_dict = {**direct, "HOST": through["host"], "PORT": through["port"]}
         try:
             yield
         finally:

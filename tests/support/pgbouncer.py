@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from programs import eventually
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SETTINGS = """
@@ -22,35 +23,45 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
+default_pool_size = 4
 max_client_conn = 200
-default_pool_size = 20
 ignore_startup_parameters = options,extra_float_digits
-{account}
 """
 
 
 @contextmanager
-def transaction_pooler(folder: Path, *, host: str, port: str, user: str) -> Iterator[int]:
-    """Yield the port of a PgBouncer in front of this server, stopped at the end."""
+def transaction_pooler(url: str, *, user: str, folder: Path) -> Iterator[str]:
+    """Yield the URL of this database through a PgBouncer of its own, stopped at the end.
+
+    `user`: who the server connections are of, where the URL names nobody.
+    """
     if PROGRAM is None:
-        pytest.skip("pgbouncer is not installed (Debian's package pgbouncer)")
-    own_port = _free_port()
-    target = f"host={host or '127.0.0.1'} port={port or 5432} user={user}"
-    account = "user = nobody" if os.getuid() == 0 else ""  # it refuses to be root
-    file = folder / "pgbouncer.ini"
-    file.write_text(SETTINGS.format(target=target, port=own_port, account=account))
-    for path in (file, *list(file.parents)[:-2]):
+        pytest.skip("PgBouncer is not installed (Debian's package pgbouncer)")
+    port = _free_port()
+    target: dict[str, Any] = {"host": "127.0.0.1", "port": 5432, "user": user}
+    target |= {name: value for name, value in conninfo_to_dict(url).items() if value}
+    name = target.pop("dbname")
+    file, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
+    file.write_text(SETTINGS.format(target=make_conninfo("", **target), port=port))
+    for path in (file, folder, *list(folder.parents)[:2]):
         path.chmod(path.stat().st_mode | 0o055)
-    process = subprocess.Popen(  # noqa: S603 # ours
-        [PROGRAM, "-q", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with log.open("w") as output:
+        command = [*_command(target["host"]), str(file)]
+        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 # ours
     try:
-        eventually(lambda: process.poll() is not None or _is_open(own_port))
-        assert process.poll() is None, "pgbouncer did not start"
-        yield own_port
+        eventually(lambda: process.poll() is not None or _is_open(port))
+        assert process.poll() is None, log.read_text()
+        yield make_conninfo("", host="127.0.0.1", port=port, user=target["user"], dbname=name)
     finally:
         process.terminate()
         process.wait()
+
+
+def _command(host: str) -> list[str]:
+    """Return how to start it: it refuses to be root, and must reach the socket of the server."""
+    if os.geteuid() != 0:
+        return [str(PROGRAM)]
+    return [str(PROGRAM), "-u", Path(host).owner() if host.startswith("/") else "nobody"]
 
 
 def _free_port() -> int:
@@ -59,6 +70,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _is_open(port: int) -> Any:
+def _is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
