@@ -13,7 +13,7 @@ from crash_points import _take_the_fence_down
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine import reaper, worker
+from tasks.engine import outage, reaper
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
@@ -55,15 +55,15 @@ def _not_atomic() -> None:
     """The effects of an atomic job are committed before its end."""
     implement = Implementation.__init__
 
-    def init(self: Implementation, *arguments: Any, is_atomic: bool) -> None:
-        implement(self, *arguments, is_atomic=False)
+    def init(self: Implementation, *arguments: Any, is_atomic: bool, **limits: Any) -> None:
+        implement(self, *arguments, is_atomic=False, **limits)
 
     _replace(Implementation, "__init__", init)
 
 
 def _gives_up() -> None:
     """A database that does not answer ends the worker."""
-    _replace(worker, "is_transient", lambda _error: False)
+    _replace(outage, "is_transient", lambda _error: False)
 
 
 def _writes_once() -> None:
