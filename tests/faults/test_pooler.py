@@ -28,12 +28,10 @@ BY_THE_POLL_SECONDS = 3 * 2.5
 
 
 @pytest.fixture
-def pooled_url(test_database_url: str, tmp_path: Path) -> Iterator[str]:
+def pooled_url(transactional_db: None, tmp_path: Path) -> Iterator[str]:
     """The URL of the test database through a PgBouncer of the test's own."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_user")
-        ((user,),) = cursor.fetchall()
-    with transaction_pooler(test_database_url, user=user, folder=tmp_path) as url:
+    connection.ensure_connection()
+    with transaction_pooler(connection.connection.info, folder=tmp_path) as url:
         yield url
 
 

@@ -1,6 +1,5 @@
 """Prepared statements: what runs with every job is planned once, and only where that holds."""
 
-import getpass
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +22,12 @@ OFTEN = 10  # more often than a statement runs before it is prepared
 
 
 @pytest.fixture
-def pooled(test_database_url: str, transactional_db: None, tmp_path: Path) -> Iterator[None]:
+def pooled(transactional_db: None, tmp_path: Path) -> Iterator[None]:
     """Django's connection goes through a pooler meanwhile."""
     direct = connection.settings_dict
-    user = connection.get_connection_params().get("user") or getpass.getuser()
-    connection.close()
-    with transaction_pooler(test_database_url, user=user, folder=tmp_path) as url:
+    connection.ensure_connection()
+    with transaction_pooler(connection.connection.info, folder=tmp_path) as url:
+        connection.close()
         through = conninfo_to_dict(url)
         connection.settings_dict = {**direct, "HOST": through["host"], "PORT": through["port"]}
         try:

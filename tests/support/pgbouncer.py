@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from programs import eventually
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import ConnectionInfo
+from psycopg.conninfo import make_conninfo
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SETTINGS = """
@@ -30,28 +30,28 @@ ignore_startup_parameters = options,extra_float_digits
 
 
 @contextmanager
-def transaction_pooler(url: str, *, user: str, folder: Path) -> Iterator[str]:
-    """Yield the URL of this database through a PgBouncer of its own, stopped at the end.
-
-    `user`: who the server connections are of, where the URL names nobody.
-    """
+def transaction_pooler(direct: ConnectionInfo, *, folder: Path) -> Iterator[str]:
+    """Yield the URL of a connection's database through a PgBouncer, which is stopped at the end."""
     if PROGRAM is None:
         pytest.skip("PgBouncer is not installed (Debian's package pgbouncer)")
     port = _free_port()
-    target: dict[str, Any] = {"host": "127.0.0.1", "port": 5432, "user": user}
-    target |= {name: value for name, value in conninfo_to_dict(url).items() if value}
-    name = target.pop("dbname")
+    target = make_conninfo(
+        host=direct.host or "127.0.0.1",
+        port=direct.port,
+        user=direct.user,
+        password=direct.password or None,
+    )
     file, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
-    file.write_text(SETTINGS.format(target=make_conninfo("", **target), port=port))
+    file.write_text(SETTINGS.format(target=target, port=port))
     for path in (file, folder, *list(folder.parents)[:2]):
         path.chmod(path.stat().st_mode | 0o055)
     with log.open("w") as output:
-        command = [*_command(target["host"]), str(file)]
+        command = [*_command(direct.host), str(file)]
         process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 # ours
     try:
         eventually(lambda: process.poll() is not None or _is_open(port))
         assert process.poll() is None, log.read_text()
-        yield make_conninfo("", host="127.0.0.1", port=port, user=target["user"], dbname=name)
+        yield make_conninfo(host="127.0.0.1", port=port, user=direct.user, dbname=direct.dbname)
     finally:
         process.terminate()
         process.wait()
