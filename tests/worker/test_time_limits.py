@@ -135,27 +135,29 @@ def test_a_plain_function_is_told_once_and_may_clean_up() -> None:
 
 def test_an_async_function_is_told_once_and_may_clean_up() -> None:
     async def deed(_context: TaskContext) -> dict[str, Any]:
-        seen = []
+        seen: list[str] = []
         try:
             async with asyncio.TaskGroup() as group:
                 child = group.create_task(asyncio.sleep(60))
                 await asyncio.sleep(60)
-        except SoftTimeLimitError as error:
-            seen.append(error.limit)
+        except* SoftTimeLimitError as errors:  # a task group may wrap what comes out of it
+            seen.extend(str(error) for error in errors.exceptions)
         # The cancel is over: what follows is as it is in any function.
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await asyncio.sleep(60)
-        with pytest.raises(ExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_fail())
         current = asyncio.current_task()
         assert current is not None
-        return {"seen": seen, "child": child.cancelled(), "cancelling": current.cancelling()}
+        cancelling = current.cancelling()
+        with pytest.raises(ExceptionGroup):  # after which Python 3.12 counts one cancel by itself
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_fail())
+        return {"seen": seen, "child": child.cancelled(), "cancelling": cancelling}
 
     task = _do("act_async", deed, **SOFT)
 
-    assert task.result == {"seen": [0.1], "child": True, "cancelling": 0}
+    seen = ["The task took longer than 0.1 s."]
+    assert task.result == {"seen": seen, "child": True, "cancelling": 0}
 
 
 async def _fail() -> None:
