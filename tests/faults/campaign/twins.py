@@ -4,7 +4,9 @@ Each replaces one piece of the engine in a worker process.
 """
 
 import asyncio
+import functools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,13 +54,30 @@ def _ack_first() -> None:
 
 
 def _not_atomic() -> None:
-    """The effects of an atomic job are committed before its end."""
+    """The effects of an atomic job are committed a while before its end."""
     implement = Implementation.__init__
 
-    def init(self: Implementation, *arguments: Any, is_atomic: bool, **limits: Any) -> None:
-        implement(self, *arguments, is_atomic=False, **limits)
+    def init(
+        self: Implementation,
+        function: Callable[..., Any],
+        *rest: Any,
+        is_atomic: bool,
+        **limits: Any,
+    ) -> None:
+        slow = _with_a_pause(function) if is_atomic else function
+        implement(self, slow, *rest, is_atomic=False, **limits)
 
     _replace(Implementation, "__init__", init)
+
+
+def _with_a_pause(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(**arguments: Any) -> Any:
+        result = function(**arguments)
+        time.sleep(0.2)
+        return result
+
+    return call
 
 
 def _gives_up() -> None:
