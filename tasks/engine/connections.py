@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -92,13 +93,8 @@ class BoundedSyncConnection(psycopg.Connection[Any]):
 
     def wait(self, *args: Any, **kwargs: Any) -> Any:
         """Wait as psycopg does for whatever it does on the connection."""
-        timer = threading.Timer(self.deadline_seconds, cut_silent, (self, self.deadline_seconds))
-        timer.daemon = True
-        timer.start()
-        try:
+        with _cut_after(self, self.deadline_seconds):
             return super().wait(*args, **kwargs)
-        finally:
-            timer.cancel()
 
 
 class Eras:
@@ -250,15 +246,18 @@ def renew_django_connections(*, trusted: bool = False) -> None:
         if trusted:
             connection.health_check_done = True  # type: ignore[attr-defined] # no stub has it
         elif connection.connection is not None:
-            _close_if_dead(connection)
+            with _cut_after(connection.connection, DEADLINE_SECONDS):
+                connection.close_if_health_check_failed()
 
 
-def _close_if_dead(connection: Any) -> None:
-    timer = threading.Timer(DEADLINE_SECONDS, cut_silent, (connection.connection, DEADLINE_SECONDS))
+@contextlib.contextmanager
+def _cut_after(connection: psycopg.BaseConnection[Any], seconds: float) -> Iterator[None]:
+    """Cut the connection when what this thread does on it takes longer."""
+    timer = threading.Timer(seconds, cut_silent, (connection, seconds))
     timer.daemon = True
     timer.start()
     try:
-        connection.close_if_health_check_failed()
+        yield
     finally:
         timer.cancel()
 
