@@ -11,10 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import machine, plan, report, results, servers
+from benchmarks import journal, machine, plan, report, results, servers
 from benchmarks.environment import HOME, LOGS, PEERS_PYTHON, ROOT, Servers
 from benchmarks.peers import install
 from benchmarks.plan import Row
@@ -34,7 +33,7 @@ def main() -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     rows = _chosen(plan.QUICK if options.quick else plan.ROWS, options.only)
     rows = [row.scaled(options.scale) for row in rows]
-    run = f"quick-{_now()}" if options.quick else options.run or _run_to_take_up()
+    run = f"quick-{journal.now()}" if options.quick else _named(options)
     rounds = options.rounds or (plan.QUICK_ROUNDS if options.quick else 3)
     with servers.running(*sorted({row.broker for row in rows} - {""})) as found:
         print(f"bench: run {run}, {machine.description()}", flush=True)
@@ -43,7 +42,7 @@ def main() -> None:
             install.install_python_peers()
         Measuring(run, rows, rounds, found, quick=options.quick).measure()
         facts = {"run": run, "name": "facts", **_facts(found, quick=options.quick)}
-    results.append(RESULTS, facts)
+    journal.append(RESULTS, facts)
     print("bench:", ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
     _print_outcomes(run)
     if not options.quick:
@@ -64,7 +63,7 @@ class Measuring:
 
     def measure(self) -> None:
         """Measure every row in every round, the rows of a round one after the other."""
-        kept = results.read(RESULTS, run=self._run)
+        kept = journal.read(RESULTS, run=self._run)
         done = {
             (row["name"], row["round"]) for row in kept if "error" not in row and "round" in row
         }
@@ -75,7 +74,7 @@ class Measuring:
         for place, (number, row) in enumerate(todo, start=1):
             measured = self._one(row)
             where = {"run": self._run, "name": row.name, "round": number}
-            results.append(RESULTS, {**where, "at": _now(), **measured})
+            journal.append(RESULTS, {**where, "at": journal.now(), **measured})
             elapsed = time.monotonic() - self._began
             shown = {key: value for key, value in measured.items() if value is not None}
             print(
@@ -152,14 +151,12 @@ def can_run(row: Row) -> bool:
     return not reason
 
 
-def _run_to_take_up() -> str:
-    if not UNFINISHED.exists():
-        UNFINISHED.write_text(_now())
-    return UNFINISHED.read_text()
+def _named(options: argparse.Namespace) -> str:
+    return str(options.run or journal.run_to_take_up(UNFINISHED))
 
 
 def _last_run() -> str:
-    runs = [row["run"] for row in results.read(RESULTS) if not row["run"].startswith("quick")]
+    runs = [row["run"] for row in journal.read(RESULTS) if not row["run"].startswith("quick")]
     if not runs:
         raise SystemExit("Nothing is measured yet: make bench")
     return str(runs[-1])
@@ -169,9 +166,9 @@ def _facts(found: Servers, *, quick: bool) -> dict[str, Any]:
     ours = {name: _version(name) for name in ("django", "procrastinate", "psycopg")}
     peers = {} if quick else install.versions()
     return {
-        "at": _now(),
+        "at": journal.now(),
         "machine": machine.description(),
-        "commit": _commit(),
+        "commit": journal.commit(),
         "versions": {
             "Python": sys.version.split()[0],
             **ours,
@@ -187,30 +184,15 @@ def _version(name: str) -> str:
     return version(name)
 
 
-def _commit() -> str:
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip()
-
-
 def _print_outcomes(run: str) -> None:
-    measured = results.Results(results.read(RESULTS, run=run))
+    measured = results.Results(journal.read(RESULTS, run=run))
     for outcome in results.outcomes(plan.GOALS, measured):
         print(outcome.line())
 
 
 def _write(run: str) -> None:
-    report.write(results.read(RESULTS, run=run))
+    report.write(journal.read(RESULTS, run=run))
     print(f"bench: wrote {report.DOCUMENT.relative_to(ROOT)} and {report.CHART.relative_to(ROOT)}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 if __name__ == "__main__":

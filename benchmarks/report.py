@@ -9,9 +9,10 @@ from html import escape
 from typing import Any
 
 from benchmarks.environment import ROOT
+from benchmarks.journal import number
 from benchmarks.measures import NOISY_PERCENT
 from benchmarks.plan import GOALS, ROWS, Row
-from benchmarks.results import Figure, Measured, Results, number, outcomes
+from benchmarks.results import Figure, Measured, Results, outcomes
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "performance.svg"

@@ -1,33 +1,17 @@
 """Measured rows: kept as JSON lines, and summed up by the median of calm rounds."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.journal import number
 from benchmarks.measures import NOISY_PERCENT, disturbance
 from benchmarks.plan import Goal
 
 type Measured = dict[str, Any]  # run, name, round, and the columns of the measurement
 
 CALM_ROUNDS = 2
-
-
-def read(path: Path, *, run: str | None = None) -> list[Measured]:
-    """Return the rows of `run` (None: of all) in the file, oldest first."""
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [row for row in rows if run in (None, row["run"])]
-
-
-def append(path: Path, row: Measured) -> None:
-    """Write one row behind the others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 @dataclass(frozen=True)
@@ -113,10 +97,3 @@ def outcomes(goals: Iterable[Goal], results: Results) -> Iterator[Outcome]:
         if by:
             value = by.median / value if goal.at_most else value / by.median
         yield Outcome(goal, value)
-
-
-def number(value: float) -> str:
-    """Return a figure with as many digits as it deserves."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"

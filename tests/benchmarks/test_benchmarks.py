@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks import __main__ as program
 from benchmarks import measures, plan, report, servers
+from benchmarks.journal import append, read
 from benchmarks.plan import Goal
-from benchmarks.results import Figure, Measured, Results, append, outcomes, read
+from benchmarks.results import Figure, Measured, Results, outcomes
 
 CALM = {"steal": 0.0, "elsewhere": 1.0, "round_trip_us": 20}
 NOISY = {**CALM, "steal": 30.0}

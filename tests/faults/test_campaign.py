@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import journal
 from tests.faults.campaign import __main__ as program
 from tests.faults.campaign import plan, report, results
 from tests.faults.campaign.conduct import short_form
@@ -127,10 +128,10 @@ def test_a_figure_without_a_limit_is_shown_and_not_judged() -> None:
 def test_rows_are_kept_by_run(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     for run in ("a", "b"):
-        results.append(file, {"run": run, "experiment": "E1"})
+        journal.append(file, {"run": run, "experiment": "E1"})
 
-    assert [row["run"] for row in results.read(file, run="b")] == ["b"]
-    assert len(results.read(file)) == 2
+    assert [row["run"] for row in journal.read(file, run="b")] == ["b"]
+    assert len(journal.read(file)) == 2
 
 
 def test_the_report_says_n_seed_settings_and_the_rule_of_three(

@@ -6,14 +6,12 @@ tests/faults/campaign/results.jsonl.
 """
 
 import argparse
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import journal, machine
 from tests.faults.campaign import report, results
 from tests.faults.campaign.conduct import conducted
 from tests.faults.campaign.plan import EXPERIMENTS, Experiment
@@ -32,10 +30,10 @@ def main() -> int:
         return 0
     HOME.mkdir(parents=True, exist_ok=True)
     chosen = _chosen(options.only)
-    run = f"short-{_now()}" if options.short else options.run or _run_to_take_up()
+    run = f"short-{journal.now()}" if options.short else _named(options)
     print(f"faults: run {run}, {machine.description()}", flush=True)
     _conduct(run, chosen, short=options.short)
-    results.append(RESULTS, {"run": run, "experiment": "facts", **_facts()})
+    journal.append(RESULTS, {"run": run, "experiment": "facts", **_facts()})
     good = _print_outcomes(run, chosen)
     if not options.short:
         _finish(run, whole=not options.only)
@@ -45,21 +43,26 @@ def main() -> int:
 def _conduct(run: str, chosen: list[Experiment], *, short: bool) -> None:
     """Run every row that is not done yet."""
     began = time.monotonic()
-    kept = results.read(RESULTS, run=run)
+    kept = journal.read(RESULTS, run=run)
     done = {(row["experiment"], row.get("place")) for row in kept if "error" not in row}
     for experiment in chosen:
         for place, options in enumerate([experiment.short] if short else experiment.rows):
             if (experiment.name, place) in done:
                 continue
-            row = {"run": run, "place": place, "at": _now(), **conducted(experiment, options)}
-            results.append(RESULTS, row)
+            row = {
+                "run": run,
+                "place": place,
+                "at": journal.now(),
+                **conducted(experiment, options),
+            }
+            journal.append(RESULTS, row)
             elapsed = time.monotonic() - began
             print(f"[{elapsed:.0f} s] {experiment.name} row {place}: {_shown(row)}", flush=True)
 
 
 def _print_outcomes(run: str, chosen: list[Experiment]) -> bool:
     """Print every figure; return whether all are reached, and every row came to an end."""
-    rows = results.read(RESULTS, run=run)
+    rows = journal.read(RESULTS, run=run)
     good = True
     for experiment in chosen:
         print(f"faults: {experiment.name}, {experiment.title}")
@@ -71,7 +74,7 @@ def _print_outcomes(run: str, chosen: list[Experiment]) -> bool:
 
 
 def _finish(run: str, *, whole: bool) -> None:
-    rows = results.read(RESULTS, run=run)
+    rows = journal.read(RESULTS, run=run)
     done = {(row["experiment"], row.get("place")) for row in rows if "error" not in row}
     todo = {(each.name, place) for each in EXPERIMENTS for place in range(len(each.rows))} - done
     if not todo:
@@ -96,37 +99,28 @@ def _chosen(only: list[str] | None) -> list[Experiment]:
     return chosen
 
 
-def _run_to_take_up() -> str:
-    if not UNFINISHED.exists():
-        UNFINISHED.write_text(_now())
-    return UNFINISHED.read_text()
+def _named(options: argparse.Namespace) -> str:
+    return str(options.run or journal.run_to_take_up(UNFINISHED))
 
 
 def _last_run() -> str:
-    runs = [row["run"] for row in results.read(RESULTS) if not row["run"].startswith("short")]
+    runs = [row["run"] for row in journal.read(RESULTS) if not row["run"].startswith("short")]
     if not runs:
         raise SystemExit("Nothing was run yet: make faults")
     return str(runs[-1])
 
 
 def _write(run: str) -> None:
-    report.write(results.read(RESULTS, run=run))
+    report.write(journal.read(RESULTS, run=run))
     print(f"faults: wrote {report.DOCUMENT.relative_to(ROOT)} and {report.CHART.relative_to(ROOT)}")
 
 
 def _facts() -> dict[str, Any]:
     names = ("django", "procrastinate", "psycopg")
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
-        "at": _now(),
+        "at": journal.now(),
         "machine": machine.description(),
-        "commit": said.stdout.strip(),
+        "commit": journal.commit(),
         "versions": {"Python": sys.version.split()[0], **{name: version(name) for name in names}},
     }
 
@@ -140,10 +134,6 @@ def _brief(value: Any) -> str:
     if isinstance(value, list) and value:
         return f"{min(value)}..{max(value)} (n={len(value)})"
     return str(value)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from benchmarks.journal import number
 from tests.faults.campaign.plan import EXPERIMENTS, Experiment
-from tests.faults.campaign.results import Outcome, Row, number, outcomes
+from tests.faults.campaign.results import Outcome, Row, outcomes
 from tests.faults.campaign.servers import ROOT
 from tests.faults.campaign.world import LEASES
 

@@ -1,32 +1,16 @@
 """Rows of experiments, kept as JSON lines, and what their figures come to."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.journal import number
 from tests.faults.campaign.plan import Experiment, Figure
 
 _TOTALS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "max": max, "median": median}
 
 type Row = dict[str, Any]  # run, experiment, place, and what the experiment found
-
-
-def read(path: Path, *, run: str | None = None) -> list[Row]:
-    """Return the rows of `run` (None: of all) in the file, oldest first."""
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [row for row in rows if run in (None, row["run"])]
-
-
-def append(path: Path, row: Row) -> None:
-    """Write one row behind the others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 @dataclass(frozen=True)
@@ -72,11 +56,6 @@ def missed(experiment: Experiment, rows: Iterable[Row]) -> set[str]:
     return {
         outcome.figure.column for outcome in outcomes(experiment, rows) if outcome.is_hit is False
     }
-
-
-def number(value: float) -> str:
-    """Return a figure with as many digits as it deserves."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _values(row: Row, column: str) -> list[float]:
