@@ -105,15 +105,16 @@ def test_prepared_statements_would_have_been_caught(
 
 
 def test_a_self_test_on_one_connection_alone_would_have_heard_itself(
-    pooled_url: str, start_program: Callable[..., Program]
+    transactional_db: None, tmp_path: Path, start_program: Callable[..., Program]
 ) -> None:
-    worker = start_program(*WORKER, DATABASE_URL=pooled_url, OUTAGE_TWIN="asks_itself")
-    job = outage_samples.touch.defer()
-    eventually(lambda: _is_done(job))
-    time.sleep(2.0)  # it would have said so by now
-
-    worker.send(signal.SIGTERM)
-    assert worker.end() == 0
+    connection.ensure_connection()
+    direct = connection.connection.info
+    # Of one server process alone: nobody else's statement can come between it and what it hears.
+    with transaction_pooler(direct, folder=tmp_path, pool_size=1) as url:
+        worker = start_program(*WORKER, DATABASE_URL=url, OUTAGE_TWIN="asks_itself")
+        worker.line("the self-test heard itself")
+        worker.send(signal.SIGTERM)
+        assert worker.end() == 0
     assert [line for line in worker.lines if DEAF in line] == []
 
 

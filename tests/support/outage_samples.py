@@ -3,6 +3,7 @@
 OUTAGE_TWIN names a way in which the engine is broken on purpose, to see that a test tells.
 """
 
+import logging
 import os
 from typing import Any
 
@@ -16,6 +17,8 @@ from myapp.jobs.bridge import RetryPolicy, declare, specs_in
 from tasks.engine import connections, listening, reaper
 from tasks.engine.app import JobsApp
 from tasks.engine.context import TaskContext
+
+logger = logging.getLogger(__name__)
 
 QUEUE = "outages"
 OFTEN = RetryPolicy(max_attempts=100, base_seconds=0.2, cap_seconds=1.0)
@@ -78,7 +81,9 @@ def _hears_what_it_says_itself(connection: psycopg.AsyncConnection[Any]) -> Any:
     async def ask() -> bool:
         await connection.execute(SQL("LISTEN {}").format(Identifier("jobs_twin")))
         await connection.execute("SELECT pg_notify('jobs_twin', '')")
-        return bool([one async for one in connection.notifies(timeout=1.0, stop_after=1)])
+        heard = bool([one async for one in connection.notifies(timeout=10.0, stop_after=1)])
+        logger.warning("the self-test heard %s", "itself" if heard else "nothing")
+        return heard
 
     return ask()
 

@@ -23,14 +23,16 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
-default_pool_size = 4
+default_pool_size = {pool_size}
 max_client_conn = 200
 ignore_startup_parameters = options,extra_float_digits
 """
 
 
 @contextmanager
-def transaction_pooler(direct: ConnectionInfo, *, folder: Path) -> Iterator[str]:
+def transaction_pooler(
+    direct: ConnectionInfo, *, folder: Path, pool_size: int = 4
+) -> Iterator[str]:
     """Yield the URL of a connection's database through a PgBouncer, which is stopped at the end."""
     if PROGRAM is None:
         pytest.skip("PgBouncer is not installed (Debian's package pgbouncer)")
@@ -42,7 +44,7 @@ def transaction_pooler(direct: ConnectionInfo, *, folder: Path) -> Iterator[str]
         password=direct.password or None,
     )
     file, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
-    file.write_text(SETTINGS.format(target=target, port=port))
+    file.write_text(SETTINGS.format(target=target, port=port, pool_size=pool_size))
     for path in (file, folder, *list(folder.parents)[:2]):
         path.chmod(path.stat().st_mode | 0o055)
     with log.open("w") as output:
