@@ -13,7 +13,8 @@ from benchmarks import journal
 from tests.faults.campaign import __main__ as program
 from tests.faults.campaign import plan, report, results
 from tests.faults.campaign.conduct import short_form
-from tests.faults.campaign.plan import BY_NAME, EXPERIMENTS, Experiment, Figure
+from tests.faults.campaign.experiment import Experiment, Figure
+from tests.faults.campaign.plan import BY_NAME, EXPERIMENTS
 from tests.faults.campaign.results import Row
 
 TWINS = [(each.name, twin) for each in EXPERIMENTS for twin in each.twins]
@@ -68,6 +69,7 @@ def test_every_experiment_has_a_short_form_and_a_twin_it_catches() -> None:
                 "unlocked",
                 "hasty",
                 "poll",
+                "unguarded",
             }
     assert NOT_OF_SECONDS.keys() <= set().union(*map(_columns, EXPERIMENTS))
 
@@ -76,6 +78,7 @@ def test_the_product_s_own_lease_is_used_where_times_are_promised() -> None:
     leases = {each.name: [row["lease"] for row in each.rows] for each in EXPERIMENTS}
 
     assert set(leases["E1"]) == set(leases["E3"]) == {"product"}
+    assert set(leases["E4"]) == set(leases["E9"]) == {"product"}
     assert leases["E6"].count("product") == 1
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from benchmarks import journal, machine
 from tests.faults.campaign import report, results
 from tests.faults.campaign.conduct import conducted
-from tests.faults.campaign.plan import EXPERIMENTS, Experiment
+from tests.faults.campaign.experiment import Experiment
+from tests.faults.campaign.plan import EXPERIMENTS
 from tests.faults.campaign.servers import ROOT
 from tests.faults.campaign.world import HOME
 

@@ -43,7 +43,7 @@ def take_database_away(world: World) -> dict[str, Any]:
     world.start_workers(WORKERS)
     found: dict[str, list[Any]] = {"back_s": [], "web_s": [], "web_status": []}
     with (
-        _web(world) as base,
+        web(world) as base,
         world.fed(
             lambda: world.a_job(shortest=options.shortest, longest=options.longest),
             rate=options.rate,
@@ -84,6 +84,29 @@ def terminate_backends(world: World) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def web(world: World) -> Iterator[str]:
+    """Yield the base URL of a web server that is ready."""
+    port = free_port()
+    command = ["uvicorn", "myproj.asgi:application", "--port", str(port), "--lifespan=off"]
+    with (HOME / "logs" / "web.log").open("ab") as log:
+        process = spawn(
+            [str(BIN / command[0]), *command[1:], "--no-access-log"],
+            env=environment(world.server.url, role="web"),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        base = f"http://127.0.0.1:{port}"
+        world.await_true(lambda: _is_ready(base), "web is ready")
+        yield base
+    finally:
+        process.kill()
+        process.wait()
+
+
 def _outage(world: World, base: str, found: dict[str, list[Any]]) -> None:
     world.server.crash()
     calls = itertools.cycle(CALLS)
@@ -120,29 +143,6 @@ def _asked(base: str, path: str, options: dict[str, Any]) -> tuple[float, float,
     began = time.monotonic()
     answer = call(base + path, token=TOKEN, **options)
     return began, round(time.monotonic() - began, 2), answer.status
-
-
-@contextmanager
-def _web(world: World) -> Iterator[str]:
-    """Yield the base URL of a web server that is ready."""
-    port = free_port()
-    command = ["uvicorn", "myproj.asgi:application", "--port", str(port), "--lifespan=off"]
-    with (HOME / "logs" / "web.log").open("ab") as log:
-        process = spawn(
-            [str(BIN / command[0]), *command[1:], "--no-access-log"],
-            env=environment(world.server.url, role="web"),
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        base = f"http://127.0.0.1:{port}"
-        world.await_true(lambda: _is_ready(base), "web is ready")
-        yield base
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _is_ready(base: str) -> bool:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from myapp.dev.process import spawn
-from tests.faults.campaign.plan import Experiment
+from tests.faults.campaign.experiment import Experiment
 from tests.faults.campaign.results import Row
 from tests.faults.campaign.servers import ROOT
 from tests.faults.campaign.world import HOME

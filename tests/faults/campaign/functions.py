@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 from django.db import connection
-from procrastinate.contrib.django.utils import connector_params
 
 from tasks.engine.context import TaskContext
 from tests.faults.campaign import menu
@@ -22,10 +21,14 @@ _EFFECT_SQL = "INSERT INTO faults_effect (job_id, run) VALUES (%s, %s)"
 _ENTER_SQL = "INSERT INTO faults_turn (key, job_id, run) VALUES (%s, %s, %s)"
 _LEAVE_SQL = "UPDATE faults_turn SET ended = clock_timestamp() WHERE job_id = %s AND run = %s"
 _HOG_BYTES = 16 * 1024 * 1024
+_FOR_EVER_SECONDS = 3600.0
 
 
 class Ledger:
-    """One connection of this process that commits whatever becomes of a run."""
+    """One connection of this process that commits whatever becomes of a run.
+
+    To the server itself: what is done to the network is not done to the harness.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -35,7 +38,7 @@ class Ledger:
         """Write, after a loss of the connection over a new one; raises psycopg.Error."""
         with self._guard:
             if self._connection is None or self._connection.closed:
-                self._connection = psycopg.connect(**connector_params(), autocommit=True)
+                self._connection = psycopg.connect(os.environ["FAULTS_LEDGERS"], autocommit=True)
             try:
                 self._connection.execute(sql, parameters)
             except psycopg.OperationalError:
@@ -139,6 +142,15 @@ async def call_out(context: TaskContext, *, number: int) -> None:
 async def call_out_hastily(context: TaskContext, *, number: int) -> None:
     _note_start(context)
     raise WeatherError
+
+
+@app.implements(menu.ignore, soft_limit=menu.HARD_LIMIT / 2, hard_limit=menu.HARD_LIMIT)
+def ignore(context: TaskContext, *, number: int, how: str) -> None:
+    _note_start(context)
+    until = time.monotonic() + _FOR_EVER_SECONDS
+    while time.monotonic() < until:
+        if how == "block":
+            time.sleep(_FOR_EVER_SECONDS)
 
 
 def _note_start(context: TaskContext) -> None:

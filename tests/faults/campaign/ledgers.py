@@ -51,6 +51,7 @@ _JOBS_SQL = """
         (SELECT max(run) FROM faults_start AS start WHERE start.job_id = task.job_id) AS last_run
     FROM tracking_task AS task
     LEFT JOIN procrastinate_jobs AS job ON job.id = task.job_id
+    WHERE jsonb_exists(task.input_data, 'number') -- of the menu; others are deferred by the API
 """
 _STRAY_EFFECTS_SQL = """
     SELECT count(*) FROM faults_effect AS effect

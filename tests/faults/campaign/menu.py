@@ -6,6 +6,8 @@ from myapp.jobs.bridge import declare
 from myapp.jobs.retries import NO_RETRY, TRANSIENT_ERRORS, RetryPolicy
 
 QUEUE = "faults"
+# Of jobs that look at nothing.
+HARD_LIMIT = 4.0
 
 # A database that is away fails what runs at the moment, several times in a long campaign.
 # The ledgers' own connections raise the driver's errors, not Django's.
@@ -66,3 +68,8 @@ def call_out(number: int) -> None:
 @declare(queue=QUEUE, retry=AT_ONCE)
 def call_out_hastily(number: int) -> None:
     """Call it again at once, for ever."""
+
+
+@declare(queue=QUEUE)
+def ignore(number: int, how: str) -> None:
+    """Go on whatever it is told: spin in a loop, or block in a call of C."""

@@ -1,64 +1,27 @@
-"""The experiments: what each does, with which parameters, and which figures it must reach."""
+"""The experiments: what each does, with which parameters, and which figures it must reach.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+Some are declared beside their code.
+"""
 
-from tests.faults.campaign import away, crowds, harm, killing, turns
-from tests.faults.campaign.world import World
+from tests.faults.campaign import (
+    away,
+    crowds,
+    harm,
+    killing,
+    network,
+    notifications,
+    stopping,
+    turns,
+)
+from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A column over all rows of an experiment, and the most it may come to; None: shown only.
-
-    `by` names the column that says of how many (for the rule of three).
-    """
-
-    column: str
-    how: Literal["sum", "max", "median"]
-    most: float | None
-    text: str
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One experiment: `rows` are the parameters of its full form, `short` those of seconds.
-
-    `twins`: parameters, each with the columns of which at least one must then miss its figure.
-    """
-
-    name: str
-    title: str
-    run: Callable[[World], dict[str, Any]]
-    figures: tuple[Figure, ...]
-    rows: tuple[dict[str, Any], ...]
-    short: dict[str, Any]
-    twins: dict[str, tuple[dict[str, Any], set[str]]] = field(default_factory=dict)
-
-
-def _kept(by: str) -> tuple[Figure, ...]:
-    """Return what must hold in every experiment whose jobs are on the ledgers."""
-    return (
-        Figure("lost", "sum", 0, "accepted jobs lost", by),
-        Figure("doubled", "sum", 0, "doubled effects of atomic tasks, runs started twice", by),
-        Figure("unexpected", "sum", 0, "jobs or effects nobody deferred", by),
-        Figure("fenced", "sum", 0, "ends written by a run that was over", by),
-    )
-
-
-ALIVE = Figure("ended_unasked", "sum", 0, "workers that ended by themselves")
-# Where the database is there all the while.
-TAKEN = Figure("refused", "sum", 0, "jobs that could not be deferred")
-
-EXPERIMENTS = (
+_EXPERIMENTS = (
     Experiment(
         "E1",
         "kill -9 of one of 4 workers every 3 to 5 s",
         killing.kill_workers,
         (
-            *_kept("kills"),
+            *kept("kills"),
             TAKEN,
             Figure("handover_s", "max", 30, "from the kill until the job ran again, worst, s"),
             Figure("handover_s", "median", 5, "the same, median, s"),
@@ -98,7 +61,7 @@ EXPERIMENTS = (
         "SIGSTOP of one of 4 workers past its lease, then SIGCONT",
         killing.freeze_workers,
         (
-            *_kept("freezes"),
+            *kept("freezes"),
             TAKEN,
             Figure("thaw_s", "max", 5, "from SIGCONT until it had registered anew, worst, s"),
             Figure("never_back", "sum", 0, "frozen workers that did not come back"),
@@ -134,7 +97,7 @@ EXPERIMENTS = (
         "the database stopped as by a crash, under steady load",
         away.take_database_away,
         (
-            *_kept("outages"),
+            *kept("outages"),
             Figure("back_s", "max", 10, "from its return until a job started, worst, s"),
             Figure("web_s", "max", 3, "answer of web meanwhile, worst, s"),
             Figure("web_not_503", "sum", 0, "answers of web meanwhile other than 503"),
@@ -178,7 +141,7 @@ EXPERIMENTS = (
         "sessions terminated amid a claim, a finish, a retry, a heartbeat",
         away.terminate_backends,
         (
-            *_kept("terminations"),
+            *kept("terminations"),
             Figure("stuck", "sum", 0, "jobs left PROCESSING", "terminations"),
             Figure("recorded_s", "max", 10, "until it was claimed, written, or beaten, worst, s"),
             ALIVE,
@@ -194,7 +157,7 @@ EXPERIMENTS = (
         "jobs of 50 locks over 8 workers, 5 % fail once, 2 % are due later",
         turns.take_turns,
         (
-            *_kept("jobs"),
+            *kept("jobs"),
             TAKEN,
             Figure("overlaps", "sum", 0, "runs of one lock at the same time", "jobs"),
             Figure("deadlocks", "sum", 0, "deadlocks"),
@@ -227,7 +190,7 @@ EXPERIMENTS = (
         "jobs that kill, crash or bloat their worker",
         harm.run_killers,
         (
-            *_kept("killers"),
+            *kept("killers"),
             TAKEN,
             Figure("crashes", "max", 3, "crashes of one job until it is FAILED `crashed`, most"),
             Figure("not_parked", "sum", 0, "such jobs that ended otherwise"),
@@ -246,7 +209,7 @@ EXPERIMENTS = (
         "results and errors that are hard to store",
         harm.give_poisonous_answers,
         (
-            *_kept("poisons"),
+            *kept("poisons"),
             TAKEN,
             Figure("without_end", "sum", 0, "of them without an end", "poisons"),
             Figure("end_s", "max", 30, "from defer to the end of one, worst, s"),
@@ -275,7 +238,7 @@ EXPERIMENTS = (
         "8 idle workers, single jobs, then a burst",
         crowds.wake_a_herd,
         (
-            *_kept("jobs"),
+            *kept("jobs"),
             TAKEN,
             Figure("claims_by_single_job", "max", 9, "claims for a single job"),
             Figure("claims_by_burst_job", "max", 9, "claims for a job of a burst"),
@@ -305,5 +268,11 @@ EXPERIMENTS = (
         },
         {"hasty_poll": ({"poll": 0.1, "twin": ""}, {"idle_claims_by_worker"})},
     ),
+)
+EXPERIMENTS = tuple(
+    sorted(
+        (*_EXPERIMENTS, *stopping.EXPERIMENTS, *network.EXPERIMENTS, *notifications.EXPERIMENTS),
+        key=lambda experiment: int(experiment.name.removeprefix("E")),
+    )
 )
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}

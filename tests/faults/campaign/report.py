@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.journal import number
-from tests.faults.campaign.plan import EXPERIMENTS, Experiment
+from tests.faults.campaign.experiment import Experiment
+from tests.faults.campaign.plan import EXPERIMENTS
 from tests.faults.campaign.results import Outcome, Row, outcomes
 from tests.faults.campaign.servers import ROOT
 from tests.faults.campaign.world import LEASES

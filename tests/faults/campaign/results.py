@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.journal import number
-from tests.faults.campaign.plan import Experiment, Figure
+from tests.faults.campaign.experiment import Experiment, Figure
 
 _TOTALS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "max": max, "median": median}
 

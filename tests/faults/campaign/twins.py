@@ -15,14 +15,19 @@ from crash_points import _take_the_fence_down
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine import outage, reaper
+from tasks.engine import connections, outage, reaper
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
+from tasks.engine.listening import Listener
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
+from tasks.engine.outage import Outage
 from tasks.engine.outcome import outcome_of
 from tasks.engine.reaper import Reaper
+from tasks.engine.recycling import Recycling
 from tasks.engine.run import Run
+from tasks.engine.running import Runner
 from tasks.engine.work import Implementation
+from tasks.engine.worker import EngineWorker
 
 
 def break_engine(twin: str) -> None:
@@ -124,6 +129,67 @@ def _careless_results() -> None:
     _replace(Completer, "_write", write)
 
 
+def _silent_while_draining() -> None:
+    """A worker that waits for its jobs shows no signs of life."""
+    shutdown = EngineWorker._shutdown
+
+    async def shut_down(self: EngineWorker, side_tasks: list[asyncio.Task[Any]]) -> None:
+        await asyncio.to_thread(self.heartbeat.stop)
+        self.heartbeat.stop = lambda: None  # type: ignore[method-assign]
+        await shutdown(self, side_tasks)
+
+    _replace(EngineWorker, "_shutdown", shut_down)
+
+
+def _hands_back_as_failed() -> None:
+    """What runs at the end of the grace period has failed."""
+
+    def hand_back(self: Runner) -> None:
+        for run in list(self.held.values()):
+            if not run.left:
+                self._give_up(run, ConnectionError("stopped"))
+
+    _replace(Runner, "hand_back", hand_back)
+
+
+def _waits_for_functions() -> None:
+    """A process ends only once every function has, also those that were given up."""
+    _replace(EngineWorker, "_end_process_in", lambda _self, _seconds: None)
+
+
+def _no_hard_limit() -> None:
+    """A function may take as long as it likes."""
+    _replace(Runner, "_end_over_limit", lambda _self, _run: None)
+
+
+def _keeps_lost_threads() -> None:
+    """A worker goes on however many threads it has lost."""
+    _replace(Recycling, "of_lost", lambda _self, _lost: "")
+
+
+def _no_deadline() -> None:
+    """An answer is waited for for ever."""
+    _replace(connections, "cut_silent", lambda _connection, _seconds: None)
+
+
+def _stays_deaf() -> None:
+    """A listener whose connection was lost listens no more."""
+    listen = Listener._listen
+
+    async def listen_once(self: Listener, outage: Outage) -> None:
+        try:
+            await listen(self, outage)
+        except psycopg.Error:
+            await asyncio.Event().wait()
+
+    _replace(Listener, "_listen", listen_once)
+
+
+def _no_alarm() -> None:
+    """Nobody says that the queue of notifications is full."""
+    reaper.NOTIFY_USAGE_ALARM = 2.0
+
+
 def _replace(owner: object, name: str, piece: object) -> None:
     assert hasattr(owner, name)
     setattr(owner, name, piece)
@@ -138,4 +204,12 @@ TWINS: dict[str, Callable[[], None]] = {
     "writes_once": _writes_once,
     "endless_crashes": _endless_crashes,
     "careless_results": _careless_results,
+    "silent_while_draining": _silent_while_draining,
+    "hands_back_as_failed": _hands_back_as_failed,
+    "waits_for_functions": _waits_for_functions,
+    "no_hard_limit": _no_hard_limit,
+    "keeps_lost_threads": _keeps_lost_threads,
+    "no_deadline": _no_deadline,
+    "stays_deaf": _stays_deaf,
+    "no_alarm": _no_alarm,
 }

@@ -139,11 +139,12 @@ class Workers:
             "JOBS_WORKER_THREADS": str(THREADS),
             "JOBS_WORKER_CONCURRENCY": str(CONCURRENCY),
             "FAULTS_TWIN": twin,
+            "FAULTS_LEDGERS": url,
         }
 
-    def start(self) -> int:
+    def start(self, app: str = APP) -> int:
         """Start one; return its pid."""
-        return self._start(f"--app={APP}", "worker")
+        return self._start(f"--app={app}", "worker")
 
     def running(self) -> list[int]:
         """Return the pids of those that have not ended."""
@@ -165,6 +166,16 @@ class Workers:
 
     def send(self, pid: int, number: signal.Signals) -> None:
         self.processes[pid].send_signal(number)
+
+    def log_size(self) -> int:
+        """Return how much they have written to their common log."""
+        return self.log.stat().st_size
+
+    def log_since(self, size: int) -> str:
+        """Return what they wrote to it since it had that size."""
+        with self.log.open("rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
 
     def destroy(self) -> None:
         """End them all."""
