@@ -7,8 +7,9 @@ from typing import Any
 
 from tcp_proxy import Link, TcpProxy
 
+from tests.faults.campaign import menu
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
-from tests.faults.campaign.world import TooLateError, World
+from tests.faults.campaign.world import CONCURRENCY, TooLateError, World
 
 PARTS = {f"worker {part}" for part in ("claim", "heartbeat", "listen", "reaper")}
 CUT = "the connection is cut"
@@ -20,6 +21,7 @@ _GAP_SQL = """
         WHERE at BETWEEN to_timestamp(%s) AND to_timestamp(%s)
     ) AS pair
 """
+_OCCUPIED_SQL = "SELECT count(*) FROM faults_start WHERE pid = %s AND job_id = ANY(%s)"
 _STARTED_SINCE_SQL = "SELECT count(*) FROM faults_start WHERE pid = %s AND at > to_timestamp(%s)"
 # Runs of the silent worker that were given to another one, and when that began.
 _MOVED_SQL = """
@@ -40,6 +42,7 @@ def fall_silent(world: World) -> dict[str, Any]:
         world.await_true(lambda: _names(proxy) >= PARTS, "every part is connected")
         with world.fed(lambda: world.a_job(shortest=0.02, longest=0.2), rate=options.rate):
             time.sleep(STEADY_SECONDS)
+            _occupy(world, behind)
             began = time.time()
             found = _black_hole(world, proxy, behind)
             gap = world.value(_GAP_SQL, began - STEADY_SECONDS, time.time())
@@ -62,6 +65,17 @@ def _start_behind(world: World, proxy: TcpProxy) -> int:
     pid = world.workers.start()
     del world.workers.extra["DATABASE_URL"]
     return pid
+
+
+def _occupy(world: World, behind: int) -> None:
+    """Have the worker run something when the hole opens: more than the other one has room for."""
+    deferred = [
+        world.log.defer(spec, seconds=STEADY_SECONDS)
+        for spec in (menu.wander, menu.pay)
+        for _ in range(CONCURRENCY + 2)
+    ]
+    ids = [each.job_id for each in deferred]
+    world.await_true(lambda: world.value(_OCCUPIED_SQL, behind, ids), "it runs one of them")
 
 
 def _black_hole(world: World, proxy: TcpProxy, behind: int) -> dict[str, list[float]]:
