@@ -18,6 +18,7 @@ from tests.faults.campaign.world import TooLateError, World
 # The product's own worker: it runs what was deferred by the API.
 PRODUCT = "tasks.app"
 ALARM = "Postgres' queue of notifications is"
+ALARM_SHARE = 0.5
 # So many jobs after each other that start at once: the poll alone seldom comes to that.
 IN_A_ROW = 5
 AT_ONCE_SECONDS = 1.0
@@ -79,8 +80,10 @@ def fill_notifications(world: World) -> dict[str, Any]:
     logged = world.workers.log_size()
     with web(world) as base:
         token = _token()
-        with _full_queue(world):
+        with _nothing_taken_away(world):
+            _fill(world, ALARM_SHARE)
             alarm = _seconds_to_alarm(world, logged)
+            _fill(world, 1.0)
             with (
                 world.fed(lambda: answers.append(_posted(base, token)), rate=4),
                 world.fed(lambda: world.log.defer(menu.wander), rate=5),
@@ -156,15 +159,20 @@ def _restart_with_a_small_queue(world: World) -> None:
 
 
 @contextmanager
-def _full_queue(world: World) -> Iterator[None]:
-    with world.server.connect() as idler, world.server.connect() as filler:
+def _nothing_taken_away(world: World) -> Iterator[None]:
+    """Let a session listen and sit in a transaction: what is notified stays in the queue."""
+    with world.server.connect() as idler:
         idler.execute("LISTEN nothing")
         idler.execute("BEGIN")
         idler.execute("SELECT 1")
-        with suppress(psycopg.errors.ProgramLimitExceeded):  # it is full
-            for _ in range(10_000):
-                filler.execute("SELECT pg_notify('anything', repeat('x', 7000))")
         yield
+
+
+def _fill(world: World, share: float) -> None:
+    """Notify until the queue is as full as that, or takes no more."""
+    with world.server.connect() as filler, suppress(psycopg.errors.ProgramLimitExceeded):
+        while world.value(_USAGE_SQL) < share:
+            filler.execute("SELECT pg_notify('anything', repeat('x', 7000))")
 
 
 def _seconds_to_alarm(world: World, logged: int) -> float:
@@ -243,7 +251,7 @@ EXPERIMENTS = (
             Figure("posts_lost", "sum", 0, "jobs accepted by the API and lost", "posts"),
             Figure("posts_otherwise", "sum", 0, "answers other than 202, or 503 with Retry-After"),
             Figure("post_s", "max", 3, "answer of the API meanwhile, worst, s"),
-            Figure("alarm_s", "max", 30, "until a worker says so, worst, s"),
+            Figure("alarm_s", "max", 30, "from half full until a worker says so, worst, s"),
             Figure("by_poll_s", "max", None, "from defer to start meanwhile, worst, s"),
             Figure("recovered_s", "max", 10, "from its release until jobs start within 1 s, s"),
             ALIVE,
