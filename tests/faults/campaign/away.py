@@ -85,14 +85,14 @@ def terminate_backends(world: World) -> dict[str, Any]:
 
 
 @contextmanager
-def web(world: World) -> Iterator[str]:
-    """Yield the base URL of a web server that is ready."""
+def web(world: World, *, url: str = "") -> Iterator[str]:
+    """Yield the base URL of a web server that is ready; `url`: of its database, if another."""
     port = free_port()
     command = ["uvicorn", "myproj.asgi:application", "--port", str(port), "--lifespan=off"]
     with (HOME / "logs" / "web.log").open("ab") as log:
         process = spawn(
             [str(BIN / command[0]), *command[1:], "--no-access-log"],
-            env=environment(world.server.url, role="web"),
+            env=environment(url or world.server.url, role="web"),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -5,11 +5,14 @@ Some are declared beside their code.
 
 from tests.faults.campaign import (
     away,
+    clocks,
     crowds,
     harm,
+    ids,
     killing,
     network,
     notifications,
+    releases,
     stopping,
     turns,
 )
@@ -271,7 +274,15 @@ _EXPERIMENTS = (
 )
 EXPERIMENTS = tuple(
     sorted(
-        (*_EXPERIMENTS, *stopping.EXPERIMENTS, *network.EXPERIMENTS, *notifications.EXPERIMENTS),
+        (
+            *_EXPERIMENTS,
+            *stopping.EXPERIMENTS,
+            *network.EXPERIMENTS,
+            *notifications.EXPERIMENTS,
+            *clocks.EXPERIMENTS,
+            *releases.EXPERIMENTS,
+            *ids.EXPERIMENTS,
+        ),
         key=lambda experiment: int(experiment.name.removeprefix("E")),
     )
 )

@@ -8,6 +8,7 @@ import functools
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -15,14 +16,14 @@ from crash_points import _take_the_fence_down
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine import connections, outage, reaper
+from tasks.engine import connections, manager, outage, reaper
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.listening import Listener
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outage import Outage
 from tasks.engine.outcome import outcome_of
-from tasks.engine.reaper import Reaper
+from tasks.engine.reaper import DeadWorker, Observer, Reaper
 from tasks.engine.recycling import Recycling
 from tasks.engine.run import Run
 from tasks.engine.running import Runner
@@ -44,6 +45,13 @@ def _no_rescue() -> None:
     _replace(Reaper, "look", look)
 
 
+def _narrow_ids() -> None:
+    """An outcome is written by an id of 32 bits."""
+    narrow = COMPLETE_SQL.replace("job_id bigint", "job_id integer")
+    assert narrow != COMPLETE_SQL
+    _replace(manager, "COMPLETE_SQL", narrow)
+
+
 def _ack_first() -> None:
     """An atomic job is DONE before its function begins."""
 
@@ -56,6 +64,18 @@ def _ack_first() -> None:
             run.work.call(run)
 
     _replace(AtomicRuns, "call", call)
+
+
+def _judges_by_its_clock() -> None:
+    """A heartbeat is as old as the clock of whoever looks says."""
+
+    def judge(self: Observer, worker: dict[str, Any], now: float) -> DeadWorker | None:
+        silent = time.time() - datetime.fromisoformat(worker["heartbeat"]).timestamp()
+        if silent < self._lease.lease:
+            return None
+        return DeadWorker(worker["id"], worker["name"], worker["heartbeat"], "it is silent")
+
+    _replace(Observer, "_judge", judge)
 
 
 def _not_atomic() -> None:
@@ -198,7 +218,9 @@ def _replace(owner: object, name: str, piece: object) -> None:
 TWINS: dict[str, Callable[[], None]] = {
     "no_fence": _take_the_fence_down,
     "no_rescue": _no_rescue,
+    "narrow_ids": _narrow_ids,
     "ack_first": _ack_first,
+    "judges_by_its_clock": _judges_by_its_clock,
     "not_atomic": _not_atomic,
     "gives_up": _gives_up,
     "writes_once": _writes_once,

@@ -68,10 +68,11 @@ class World:
         """Return the first value a query finds."""
         return self.rows(query, *parameters)[0][0]
 
-    def start_workers(self, count: int, *, still: Sequence[int] = ()) -> None:
-        """Start workers; return when they are registered, beside `still`, other pids."""
-        pids = [self.workers.start() for _ in range(count)]
+    def start_workers(self, count: int, *, still: Sequence[int] = (), app: str = APP) -> list[int]:
+        """Start workers; return their pids when they are registered, beside `still`, other pids."""
+        pids = [self.workers.start(app) for _ in range(count)]
         self.await_true(lambda: {*pids, *still} <= self.registered(), "workers register")
+        return pids
 
     def registered(self) -> set[int]:
         """Return the pids of the workers that are known to the queue."""
