@@ -9,6 +9,7 @@
 | `forward()` | bytes go through; what a black hole or a delay held back goes first |
 | `delay(seconds)` | each piece is passed on so much later |
 | `black_hole()` | bytes are taken, acknowledged and kept: keepalives are content, nobody answers |
+| `lead_to(url)` | new ones lead to another server, as an address does after a failover |
 | `reset()` | connections there are get an RST; new ones are forwarded |
 
 `black_hole(only=...)` takes those connections alone that are there now and for which it returns
@@ -107,6 +108,11 @@ class TcpProxy:
     def black_hole(self, only: Callable[[Link], bool] | None = None) -> None:
         chosen = only or (lambda _link: True)
         self._run(self._set(delay=0.0, black_hole=chosen, new_too=only is None))
+
+    def lead_to(self, url: str) -> None:
+        """Connect new clients to another server; those there are stay where they are."""
+        target = conninfo_to_dict(url)
+        self._host, self._port = str(target["host"]), int(target.get("port") or 5432)
 
     def reset(self) -> None:
         self._run(self._close_links(by_reset=True))

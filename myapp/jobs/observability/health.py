@@ -8,6 +8,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from myapp.jobs.failover import leaver
+
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
@@ -23,7 +25,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when the database answers and has this code's schema, else 503 and why."""
+    """Answer 200 when the database answers, writes and has this code's schema, else 503 and why."""
     problem = _problem()
     if problem:
         return JsonResponse(
@@ -36,12 +38,22 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 def _problem() -> str | None:
     try:
+        if _only_reads():
+            leaver.leave()
+            return "The database only reads."
         if _has_unapplied_migrations():
             return "Migrations are missing. Run: manage.py migrate"
     except (DatabaseError, InterfaceError) as error:
         logger.warning("not ready: %s", error)
         return "The database cannot be reached."
     return None
+
+
+def _only_reads() -> bool:
+    """Tell whether this is a standby, or a primary that was demoted by a setting."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        return bool(cursor.fetchone() == ("on",))
 
 
 def _has_unapplied_migrations() -> bool:

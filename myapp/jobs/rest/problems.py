@@ -15,6 +15,7 @@ from rest_framework.views import set_rollback
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.failover import leaver, only_reads
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
 from myapp.jobs.rest.parsers import BodyTooLargeError
@@ -57,7 +58,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     error = _as_api_error(error)
     if isinstance(error, AppError):
         return _answer(_status_of(error), detail=str(error), code=error.code, errors=_parts(error))
-    if isinstance(error, DATABASE_AWAY):
+    if _is_database_away(error):
         logger.error("database unavailable: %s", error)
         return _answer(503, detail=_unavailable())
     if isinstance(error, exceptions.APIException):
@@ -82,7 +83,7 @@ def error_response(request: HttpRequest, status: int, detail: str) -> HttpRespon
 
 def response_to(request: HttpRequest, error: BaseException | None) -> HttpResponse:
     """Return the answer to an error that no view expected."""
-    if isinstance(error, DATABASE_AWAY):
+    if _is_database_away(error):
         logger.error("database unavailable: %s", error)
         return error_response(request, 503, _unavailable())
     logger.error("unexpected error", exc_info=error)
@@ -192,6 +193,14 @@ def _field_errors(detail: Any, pointer: str) -> list[dict[str, str]]:
             {"pointer": pointer, "code": getattr(detail, "code", "invalid"), "detail": str(detail)}
         ]
     return [error for part in parts for error in part]
+
+
+def _is_database_away(error: BaseException | None) -> bool:
+    """Tell whether time cures the error; a server that only reads is left."""
+    if only_reads(error):
+        leaver.leave()
+        return True
+    return isinstance(error, DATABASE_AWAY)
 
 
 def _wants_page(request: HttpRequest) -> bool:

@@ -85,10 +85,12 @@ def terminate_backends(world: World) -> dict[str, Any]:
 
 
 @contextmanager
-def web(world: World, *, url: str = "") -> Iterator[str]:
+def web(
+    world: World, *, url: str = "", application: str = "myproj.asgi:application"
+) -> Iterator[str]:
     """Yield the base URL of a web server that is ready; `url`: of its database, if another."""
     port = free_port()
-    command = ["uvicorn", "myproj.asgi:application", "--port", str(port), "--lifespan=off"]
+    command = ["uvicorn", application, "--port", str(port), "--lifespan=off"]
     with (HOME / "logs" / "web.log").open("ab") as log:
         process = spawn(
             [str(BIN / command[0]), *command[1:], "--no-access-log"],

@@ -41,7 +41,7 @@ class Ledger:
                 self._connection = psycopg.connect(os.environ["FAULTS_LEDGERS"], autocommit=True)
             try:
                 self._connection.execute(sql, parameters)
-            except psycopg.OperationalError:
+            except psycopg.Error:
                 self._connection.close()
                 raise
 

@@ -15,7 +15,7 @@ PATIENT = RetryPolicy(
     max_attempts=50,
     base_seconds=0.1,
     cap_seconds=1.0,
-    on=(*TRANSIENT_ERRORS, psycopg.OperationalError),
+    on=(*TRANSIENT_ERRORS, psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction),
 )
 AT_ONCE = RetryPolicy(max_attempts=10_000, base_seconds=0.001, cap_seconds=0.001)
 

@@ -7,6 +7,7 @@ from tests.faults.campaign import (
     away,
     clocks,
     crowds,
+    failover,
     harm,
     ids,
     killing,
@@ -282,6 +283,7 @@ EXPERIMENTS = tuple(
             *clocks.EXPERIMENTS,
             *releases.EXPERIMENTS,
             *ids.EXPERIMENTS,
+            *failover.EXPERIMENTS,
         ),
         key=lambda experiment: int(experiment.name.removeprefix("E")),
     )

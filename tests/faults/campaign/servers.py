@@ -12,7 +12,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from myapp.dev.binaries import binaries_for
 from myapp.dev.postgres import PostgresServer
+from myapp.dev.process import spawn
 
 ROOT = Path(__file__).resolve().parents[3]
 DATABASE = "faults"
@@ -55,6 +57,25 @@ class Server:
         self._postgres.process.send_signal(signal.SIGQUIT)
         self._postgres.process.wait()
         self.stop()
+
+    def copy(self, home: Path) -> "Server":
+        """Return a standby of this running server, in another home; it does not run yet."""
+        standby = Server(home)
+        standby._postgres.reset()
+        target, source = standby._postgres.home, self._postgres.home
+        target.claim()
+        target.mark()
+        target.give(target.data)
+        program = binaries_for(source.account, home=source.path).program("pg_basebackup")
+        options = [f"--pgdata={target.data}", f"--dbname={source.url('postgres')}"]
+        process = spawn(
+            [program, *options, "--write-recovery-conf", "--checkpoint=fast"],
+            account=source.account,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+        )
+        assert process.wait() == 0, "the standby could not be made"
+        return standby
 
     def connect(self, database: str = DATABASE) -> psycopg.Connection[Any]:
         """Return a new connection in autocommit mode."""

@@ -19,6 +19,7 @@ from procrastinate.contrib.django.utils import connector_params
 from tasks.engine import connections, manager, outage, reaper
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
+from tasks.engine.connections import Eras
 from tasks.engine.listening import Listener
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outage import Outage
@@ -50,6 +51,11 @@ def _narrow_ids() -> None:
     narrow = COMPLETE_SQL.replace("job_id bigint", "job_id integer")
     assert narrow != COMPLETE_SQL
     _replace(manager, "COMPLETE_SQL", narrow)
+
+
+def _no_eras() -> None:
+    """Connections to a server that only reads are kept."""
+    _replace(Eras, "end", lambda _self: None)
 
 
 def _ack_first() -> None:
@@ -219,6 +225,7 @@ TWINS: dict[str, Callable[[], None]] = {
     "no_fence": _take_the_fence_down,
     "no_rescue": _no_rescue,
     "narrow_ids": _narrow_ids,
+    "no_eras": _no_eras,
     "ack_first": _ack_first,
     "judges_by_its_clock": _judges_by_its_clock,
     "not_atomic": _not_atomic,

@@ -22,6 +22,16 @@ def test_readyz_answers_200_when_the_schema_is_there() -> None:
 
 
 @pytest.mark.django_db
+def test_readyz_answers_503_when_the_database_only_reads() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET transaction_read_only = on")
+
+    answer = Client().get("/readyz")
+
+    assert (answer.status_code, answer.json()["detail"]) == (503, "The database only reads.")
+
+
+@pytest.mark.django_db
 def test_readyz_answers_503_when_a_migration_is_missing() -> None:
     ((app, newest),) = MigrationLoader(connection).graph.leaf_nodes("tracking")
     MigrationRecorder(connection).record_unapplied(app, newest)

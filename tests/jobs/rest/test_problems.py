@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.test import Client
 from psycopg_pool import PoolTimeout
 from rest_framework.test import APIClient
@@ -17,6 +18,12 @@ def _raise(error: Exception) -> Any:
         raise error
 
     return failing
+
+
+def _only_reads() -> InternalError:
+    error = InternalError("cannot execute INSERT in a read-only transaction")
+    error.__cause__ = psycopg.errors.ReadOnlySqlTransaction()
+    return error
 
 
 @pytest.mark.django_db
@@ -33,7 +40,9 @@ def test_an_unexpected_error_in_the_api_is_a_500_problem(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
+@pytest.mark.parametrize(
+    "error", [OperationalError("gone"), InterfaceError("closed"), _only_reads()]
+)
 def test_a_database_error_in_the_api_is_a_503_with_retry_after(
     client_of: Any, admin: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -46,8 +55,6 @@ def test_a_database_error_in_the_api_is_a_503_with_retry_after(
 
 
 def test_a_pool_without_a_connection_counts_as_a_database_away() -> None:
-    import psycopg
-
     # Django wraps the driver's OperationalError in its own.
     assert issubclass(PoolTimeout, psycopg.OperationalError)
 

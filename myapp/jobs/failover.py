@@ -1,0 +1,41 @@
+"""A server that only reads, as after a failover: how web tells, and that it lets go of it."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from django.db import connection
+
+from myapp.jobs.retries import READ_ONLY
+
+logger = logging.getLogger(__name__)
+
+# All connections are made anew at most this often.
+SECONDS_BETWEEN = 5.0
+
+
+def only_reads(error: BaseException | None) -> bool:
+    """Tell whether the server refused to write because it only reads."""
+    return getattr(getattr(error, "__cause__", None), "sqlstate", None) == READ_ONLY
+
+
+class Leaver:
+    """Has the connections of this process made anew: the old primary may go on answering."""
+
+    def __init__(self) -> None:
+        self._left_at = -SECONDS_BETWEEN
+        self._guard = threading.Lock()
+
+    def leave(self) -> None:
+        """Replace every pooled connection, those in use when they come back; do it seldom."""
+        pool: Any = getattr(connection, "pool", None)
+        with self._guard:
+            if pool is None or time.monotonic() - self._left_at < SECONDS_BETWEEN:
+                return
+            self._left_at = time.monotonic()
+        logger.warning("the server only reads: all connections are made anew")
+        pool.drain()
+
+
+leaver = Leaver()
