@@ -28,6 +28,7 @@ from myapp.jobs.tracking.states import (
 from tasks.engine.completion import QUEUEING_LOCK_INDEX
 from tasks.engine.connections import EngineConnection
 from tasks.engine.heartbeat import LOCK_CLASS
+from tasks.engine.horizon import Horizon
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, cancelled
 from tasks.engine.unknown import UnknownNames
@@ -157,6 +158,7 @@ class Reaper:
         self._next_sweep = 0.0
         self._told_of_foreign = False
         self._told_of_notify_queue = False
+        self._horizon = Horizon()
         self.others = 0  # workers of ours beside this one, at the last look
 
     def next_look(self, pause: float) -> float:
@@ -185,6 +187,7 @@ class Reaper:
             raise
         self._tell_of_foreign(seen["foreign"])
         self._tell_of_notify_queue(seen["notify_usage"])
+        self._horizon.take(seen["oldest"], dead_rows=seen["dead_rows"], now=time.monotonic())
         held: list[dict[str, Any]] = seen["held"]
         return held
 

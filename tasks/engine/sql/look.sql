@@ -4,6 +4,7 @@
 --   orphans: running jobs without a worker, in the queues given (null: all)
 --   foreign: workers of the library that run a job in those queues
 --   notify_usage: how full the server's queue of notifications is, 0 to 1
+--   oldest: the oldest transaction for whose sake dead rows are kept; dead_rows: how many there are
 SELECT
     coalesce((
         SELECT json_agg(json_build_object(
@@ -38,4 +39,21 @@ SELECT
           AND (%(queues)s::text[] IS NULL OR job.queue_name = ANY(%(queues)s))
           AND NOT EXISTS (SELECT FROM workers_workerprocess AS ours WHERE ours.id = job.worker_id)
     ), '[]') AS "foreign",
-    pg_notification_queue_usage() AS notify_usage;
+    pg_notification_queue_usage() AS notify_usage,
+    (
+        SELECT json_build_object('xid', xid::text, 'holder', holder)
+        FROM (
+            SELECT unnest(ARRAY[backend_xmin, backend_xid]) AS xid, 'session ' || pid AS holder
+            FROM pg_stat_activity
+            WHERE (datname = current_database() OR datname IS NULL)
+              AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+            UNION ALL
+            SELECT transaction, 'prepared transaction ' || gid
+            FROM pg_prepared_xacts WHERE database = current_database()
+            UNION ALL
+            SELECT xmin, 'replication slot ' || slot_name FROM pg_replication_slots
+        ) AS held
+        WHERE xid IS NOT NULL
+        ORDER BY age(xid) DESC LIMIT 1
+    ) AS oldest,
+    pg_stat_get_dead_tuples('procrastinate_jobs'::regclass) AS dead_rows;

@@ -84,6 +84,11 @@ async def wander(
     return ended
 
 
+@app.implements(menu.pass_by)
+async def pass_by() -> None:
+    """Have no effect."""
+
+
 async def _take_turn(
     context: TaskContext, *, number: int, key: int, seconds: float = 0.0, fails: int = 0
 ) -> dict[str, Any]:

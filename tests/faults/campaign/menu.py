@@ -35,6 +35,11 @@ def wander(number: int, seconds: float = 0.0, fails: int = 0) -> None:
     """Take time on the event loop, and have such an effect."""
 
 
+@declare(queue=QUEUE, retry=PATIENT)
+def pass_by() -> None:
+    """Do nothing, on no ledger: for loads."""
+
+
 @declare(queue=QUEUE, lock="turn:{key}", retry=PATIENT)
 def take_turn(number: int, key: int, seconds: float = 0.0, fails: int = 0) -> None:
     """Be alone with a key."""

@@ -9,6 +9,7 @@ from tests.faults.campaign import (
     crowds,
     failover,
     harm,
+    horizon,
     ids,
     killing,
     network,
@@ -284,6 +285,7 @@ EXPERIMENTS = tuple(
             *releases.EXPERIMENTS,
             *ids.EXPERIMENTS,
             *failover.EXPERIMENTS,
+            *horizon.EXPERIMENTS,
         ),
         key=lambda experiment: int(experiment.name.removeprefix("E")),
     )

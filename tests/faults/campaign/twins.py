@@ -16,7 +16,7 @@ from crash_points import _take_the_fence_down
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine import connections, manager, outage, reaper
+from tasks.engine import connections, horizon, manager, outage, reaper
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.connections import Eras
@@ -82,6 +82,11 @@ def _judges_by_its_clock() -> None:
         return DeadWorker(worker["id"], worker["name"], worker["heartbeat"], "it is silent")
 
     _replace(Observer, "_judge", judge)
+
+
+def _no_alarm() -> None:
+    """Nobody says who holds up vacuum."""
+    _replace(horizon, "ALARM_SECONDS", 3600.0)
 
 
 def _not_atomic() -> None:
@@ -228,6 +233,7 @@ TWINS: dict[str, Callable[[], None]] = {
     "no_eras": _no_eras,
     "ack_first": _ack_first,
     "judges_by_its_clock": _judges_by_its_clock,
+    "no_alarm": _no_alarm,
     "not_atomic": _not_atomic,
     "gives_up": _gives_up,
     "writes_once": _writes_once,

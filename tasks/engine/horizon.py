@@ -1,0 +1,40 @@
+"""Who keeps Postgres from removing dead rows: every claim walks past those of the queue."""
+
+import logging
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+# The log says so when the same transaction was the oldest for so long, and the queue has so many
+# dead rows by then. A backup or a report beside a quiet queue does no harm.
+ALARM_SECONDS = 30.0
+ALARM_DEAD_ROWS = 5_000
+
+
+class Horizon:
+    """Takes in what is oldest at each look; judges by how long that stays the same."""
+
+    def __init__(self) -> None:
+        self._oldest: str | None = None
+        self._since = 0.0
+        self._told = False
+
+    def take(self, oldest: dict[str, Any] | None, *, dead_rows: int, now: float) -> None:
+        """Take the oldest transaction that may still see dead rows, `xid` and `holder`, if any."""
+        xid = oldest["xid"] if oldest else None
+        if xid != self._oldest:
+            self._move(xid, now)
+        if oldest is None or self._told or dead_rows < ALARM_DEAD_ROWS:
+            return
+        if now - self._since >= ALARM_SECONDS:
+            self._told = True
+            logger.error(
+                "%s holds up vacuum for %.0f s: %d dead rows of the queue cannot be removed, and"
+                " every claim walks past them",
+                oldest["holder"], now - self._since, dead_rows,
+            )  # fmt: skip
+
+    def _move(self, xid: str | None, now: float) -> None:
+        if self._told:
+            logger.info("vacuum was held up for %.0f s and is no more", now - self._since)
+        self._oldest, self._since, self._told = xid, now, False
