@@ -7,17 +7,18 @@ MAX_CEILING_SECONDS = 5.0
 
 
 class Backoff:
-    """Ever longer pauses, each a random part of its ceiling, which doubles up to five seconds.
+    """Ever longer pauses, each a random part of its ceiling, which doubles up to `most` seconds.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog (full jitter).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = MAX_CEILING_SECONDS) -> None:
+        self._most = most
         self._ceiling = 0.0
 
     def next_pause(self) -> float:
         """Return the seconds to wait after one more failure."""
-        self._ceiling = min(MAX_CEILING_SECONDS, max(MIN_CEILING_SECONDS, self._ceiling * 2))
+        self._ceiling = min(self._most, max(MIN_CEILING_SECONDS, self._ceiling * 2))
         return jittered(self._ceiling)
 
     def reset(self) -> None:

@@ -40,6 +40,9 @@ _PID_SQL = "SELECT pg_backend_pid()"
 # No answer is waited for longer than this, or than until the next heartbeat: the second try then
 # comes before the lease is over.
 _MIN_DEADLINE_SECONDS = 1.0
+# Without its lock, or a connection, the next try comes within this part of the interval: half of
+# the time after which the others take a lock that fell for a death.
+HURRY = 0.3
 
 type OnRegistered = Callable[[int], None]
 
@@ -56,6 +59,8 @@ class Heartbeat:
         self._connection: BoundedSyncConnection | None = None
         self._worker_id: int | None = None
         self._has_session = False
+        # False: another try is due, since a session of ours that has not ended yet holds the lock.
+        self._is_locked = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.failure: Future[None] = Future()
 
@@ -86,12 +91,13 @@ class Heartbeat:
             self._disconnect()
 
     def _beat_until_stopped(self) -> None:
-        outage = Outage("no heartbeat")
+        outage = outage_of(self._interval)
         while not self._stopping.is_set():
-            seconds = self._interval
             try:
                 self.beat()
                 outage.over()
+                is_well = self._is_locked or not self._has_session
+                seconds = self._interval if is_well else HURRY * self._interval
             except psycopg.Error as error:
                 seconds = outage.pause_after(error)
                 self._disconnect()
@@ -111,6 +117,7 @@ class Heartbeat:
         """Tell that the worker lives; register it when nobody knows it (any more)."""
         connection = self._connected()
         if self._worker_id is not None:
+            self._lock(connection, self._worker_id)
             known = connection.execute(_HEARTBEAT_SQL, {"worker_id": self._worker_id}).fetchone()
             if known:
                 return
@@ -129,10 +136,16 @@ class Heartbeat:
         with connection.transaction():
             row = connection.execute(_REGISTER_SQL, parameters).fetchone()
             worker_id = int(row[0]) if row else 0
-            if has_session:
-                connection.execute(_LOCK_SQL, (LOCK_CLASS, lock_key(worker_id)))
-        self._worker_id, self._has_session = worker_id, has_session
+            self._has_session, self._is_locked = has_session, False
+            self._lock(connection, worker_id)
+        self._worker_id = worker_id
         self._on_registered(worker_id)
+
+    def _lock(self, connection: psycopg.Connection[Any], worker_id: int) -> None:
+        """Take the worker's lock unless this session has it, or must have none."""
+        if self._has_session and not self._is_locked:
+            row = connection.execute(_LOCK_SQL, (LOCK_CLASS, lock_key(worker_id))).fetchone()
+            self._is_locked = bool(row and row[0])
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is not None and self._connection.era != eras.current:
@@ -141,9 +154,7 @@ class Heartbeat:
             self._connection = connected_sync(
                 "heartbeat", deadline_seconds=max(_MIN_DEADLINE_SECONDS, self._interval)
             )
-            if self._worker_id is not None and self._has_session:
-                # Free or not: a session of ours that has not yet ended may still hold it.
-                self._connection.execute(_LOCK_SQL, (LOCK_CLASS, lock_key(self._worker_id)))
+            self._is_locked = False
         return self._connection
 
     def _unregister(self) -> None:
@@ -157,6 +168,11 @@ class Heartbeat:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+def outage_of(interval: float) -> Outage:
+    """Return how a database that is away is borne: with tries in quick succession."""
+    return Outage("no heartbeat", most=HURRY * interval)
 
 
 def lock_key(worker_id: int) -> int:

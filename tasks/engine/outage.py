@@ -5,7 +5,7 @@ import time
 
 import psycopg
 
-from tasks.engine.backoff import Backoff
+from tasks.engine.backoff import MAX_CEILING_SECONDS, Backoff
 from tasks.engine.connections import READ_ONLY, eras, is_transient
 
 logger = logging.getLogger(__name__)
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 class Outage:
     """Says once for each reason what has to wait, pauses ever longer, and says when it is over."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, most: float = MAX_CEILING_SECONDS) -> None:
         self._what = what
-        self._backoff = Backoff()
+        self._backoff = Backoff(most)
         self._since: float | None = None
         self._said: set[str] = set()
 

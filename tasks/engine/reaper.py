@@ -2,7 +2,8 @@
 
 Dead is what a connected observer saw: a heartbeat that stood still for the whole lease, or an
 advisory lock found free on two looks. An observer that was itself away, frozen or without a
-database, starts anew, so that such time counts against nobody.
+database, starts anew, so that such time counts against nobody; and a lock that it has not yet seen
+held may be that of a worker which is still connecting, after the same outage.
 """
 
 import json
@@ -36,6 +37,8 @@ from tasks.engine.unknown import UnknownNames
 logger = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
+# How long an attempt to connect may take: `connect_timeout`, and a server that has just started.
+RECONNECT_SECONDS = 3.0
 # So much later than allowed a lock found free is looked at again: clocks are read twice.
 MARGIN_SECONDS = 0.01
 # Unfinished Tasks looked through at a time for jobs that ended by another hand.
@@ -68,13 +71,19 @@ class Lease:
         """Who did not look for longer was away; less than the lease, or that time would count."""
         return max(3 * self.look, min(5.0, self.lease / 2))
 
+    @property
+    def back(self) -> float:
+        """So long a worker that lives may take to hold its lock again after an outage."""
+        return max(self.lock_free, min(self.lease, self.look + RECONNECT_SECONDS))
+
 
 class Seen(NamedTuple):
     """A worker as it was when its heartbeat was first seen to be what it is."""
 
     heartbeat: str | None
     since: float
-    free_since: float | None  # first look of those that found its lock free
+    free_since: float | None = None  # first look of those that found its lock free
+    was_held: bool = False  # whether its lock was ever found held
 
 
 class DeadWorker(NamedTuple):
@@ -109,7 +118,7 @@ class Observer:
     def next_judgement(self, *, now: float) -> float | None:
         """Return in how many seconds a lock seen free will have been so for long enough."""
         waits = [
-            seen.free_since + self._lease.lock_free - now
+            seen.free_since + self._patience(seen) - now
             for seen in self._seen.values()
             if seen.free_since is not None
         ]
@@ -118,10 +127,12 @@ class Observer:
 
     def _see(self, worker: dict[str, Any], now: float) -> Seen:
         before = self._seen.get(worker["id"])
-        if before is None or before.heartbeat != worker["heartbeat"]:
-            before = Seen(worker["heartbeat"], now, None)
+        if before is None:
+            before = Seen(worker["heartbeat"], now)
+        elif before.heartbeat != worker["heartbeat"]:
+            before = Seen(worker["heartbeat"], now, was_held=before.was_held)
         if not worker["lock_free"]:
-            return before._replace(free_since=None)
+            return before._replace(free_since=None, was_held=True)
         return before if before.free_since is not None else before._replace(free_since=now)
 
     def _judge(self, worker: dict[str, Any], now: float) -> DeadWorker | None:
@@ -129,11 +140,15 @@ class Observer:
         reason = None
         if seen.heartbeat is None:
             reason = "it is not registered any more"
-        elif seen.free_since is not None and now - seen.free_since >= self._lease.lock_free:
+        elif seen.free_since is not None and now - seen.free_since >= self._patience(seen):
             reason = "its connection ended"
         elif now - seen.since >= self._lease.lease:
             reason = f"no heartbeat for {now - seen.since:.0f} s"
         return DeadWorker(worker["id"], worker["name"], seen.heartbeat, reason) if reason else None
+
+    def _patience(self, seen: Seen) -> float:
+        """Return how long its lock has to be free: longer if it may just not hold it yet."""
+        return self._lease.lock_free if seen.was_held else self._lease.back
 
 
 class Reaper:

@@ -2,15 +2,19 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import Any
 
 import crash_samples
+import psycopg
 import pytest
 from django.db import connection
+from procrastinate.contrib.django.utils import connector_params
 from programs import PATIENCE_SECONDS, Program, eventually
 
 from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.heartbeat import LOCK_CLASS, Heartbeat, lock_key
+from tasks.engine.heartbeat import HURRY, LOCK_CLASS, Heartbeat, lock_key, outage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,6 +89,48 @@ def test_a_heartbeat_that_lost_its_connection_holds_its_lock_again_under_the_sam
     eventually(lambda: _lock_holder(worker_id) not in (None, before))
     assert registered.empty()
     assert _known() == ([worker_id], [worker_id])
+
+
+def test_a_lock_that_an_old_session_still_holds_is_taken_when_that_ends(
+    heartbeat: Heartbeat, registered: Registered
+) -> None:
+    """As after a connection that was cut on the worker's side alone."""
+    worker_id = registered.next()
+
+    _hold_instead(worker_id)
+
+    eventually(lambda: _lock_holder(worker_id) is not None)
+
+
+def test_a_heartbeat_that_asks_for_its_lock_once_never_gets_it_back(
+    heartbeat: Heartbeat, registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of the test before: what that would fail with."""
+    lock = Heartbeat._lock
+
+    def lock_once(self: Heartbeat, *arguments: Any) -> None:
+        lock(self, *arguments)
+        self._is_locked = True
+
+    worker_id = registered.next()
+    monkeypatch.setattr(Heartbeat, "_lock", lock_once)
+
+    _hold_instead(worker_id)
+
+    for _ in range(3):
+        last = _last_heartbeat(worker_id)
+        eventually(lambda: _last_heartbeat(worker_id) != last)  # noqa: B023 # called here
+    assert _lock_holder(worker_id) is None
+
+
+def test_a_heartbeat_without_a_connection_tries_again_soon_however_long_it_takes() -> None:
+    """The others give it little time: see Lease.back."""
+    outage = outage_of(5.0)
+
+    pauses = [outage.pause_after(psycopg.OperationalError()) for _ in range(200)]
+
+    assert max(pauses) <= HURRY * 5.0
+    assert len(set(pauses)) > 100
 
 
 def test_a_worker_that_stops_is_known_no_more(
@@ -162,6 +208,32 @@ def _last_heartbeat(worker_id: int) -> str:
             "SELECT last_heartbeat::text FROM procrastinate_workers WHERE id = %s", [worker_id]
         )
         return str(cursor.fetchone()[0])
+
+
+def _hold_instead(worker_id: int) -> None:
+    """End the session that holds the worker's lock; another holds it for two signs of life."""
+    before = _lock_holder(worker_id)
+    with psycopg.connect(**connector_params(), autocommit=True) as other:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(
+                other.execute,
+                "SELECT pg_advisory_lock(%s, %s)",
+                (LOCK_CLASS, lock_key(worker_id)),
+            )
+            eventually(lambda: _waiting() == 1)
+            _execute("SELECT pg_terminate_backend(%s)", before)
+            waiting.result(PATIENCE_SECONDS)
+        for _ in range(2):
+            last = _last_heartbeat(worker_id)
+            eventually(lambda: _last_heartbeat(worker_id) != last)  # noqa: B023 # called here
+        assert _lock_holder(worker_id) == other.info.backend_pid
+
+
+def _waiting() -> int:
+    """Return how many sessions wait for an advisory lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        return int(cursor.fetchone()[0])
 
 
 def _lock_holder(worker_id: int) -> int | None:

@@ -14,6 +14,7 @@ from procrastinate.contrib.django.utils import connector_params
 
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
+from tasks.engine.heartbeat import HURRY
 from tasks.engine.reaper import MARGIN_SECONDS, DeadWorker, Lease, Observer, Reaper
 from tasks.engine.worker import lease_from_settings
 
@@ -31,6 +32,12 @@ def _worker(heartbeat: str | None = "a", *, lock_free: bool = False) -> dict[str
 
 def _reasons(dead: list[DeadWorker]) -> list[str]:
     return [worker.reason for worker in dead]
+
+
+def _observer_of_a_held_lock() -> Observer:
+    observer = Observer(LEASE)
+    assert observer.look([_worker()], now=-1.0) == []
+    return observer
 
 
 def _looks(
@@ -59,11 +66,38 @@ def test_a_heartbeat_that_moves_starts_the_lease_anew() -> None:
 
 
 def test_a_worker_is_dead_when_its_lock_was_found_free_on_two_looks_apart() -> None:
-    observer = Observer(LEASE)
+    observer = _observer_of_a_held_lock()
 
     assert observer.look([_worker(lock_free=True)], now=0.0) == []
     assert observer.look([_worker(lock_free=True)], now=2.9) == []
     assert _reasons(observer.look([_worker(lock_free=True)], now=3.0)) == ["its connection ended"]
+
+
+def test_a_lock_that_was_not_seen_held_may_be_that_of_a_worker_still_connecting() -> None:
+    observer = _observer_of_a_held_lock()
+    observer.forget()  # an outage, which was the other's, too
+
+    assert observer.look([_worker(lock_free=True)], now=0.0) == []
+    assert observer.look([_worker(lock_free=True)], now=4.4) == []
+    assert observer.next_judgement(now=4.4) == pytest.approx(0.1)
+    assert _reasons(observer.look([_worker(lock_free=True)], now=4.5)) == ["its connection ended"]
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "lease", "back"),
+    [(5.0, 15.0, 4.5), (1.0, 3.0, 3.0), (300.0, 900.0, 180.0)],
+    ids=["the product", "no longer than the lease", "no sooner than one that was held"],
+)
+def test_the_time_to_come_back_fits_the_lease(
+    settings: Any, heartbeat: float, lease: float, back: float
+) -> None:
+    settings.JOBS_WORKER_HEARTBEAT_SECONDS, settings.JOBS_WORKER_LEASE_SECONDS = heartbeat, lease
+
+    found = lease_from_settings()
+
+    assert found.back == pytest.approx(back)
+    # Whoever lost its connection alone holds its lock again by half of what the others wait.
+    assert HURRY * heartbeat <= found.lock_free / 2
 
 
 @pytest.mark.parametrize(
@@ -72,7 +106,7 @@ def test_a_worker_is_dead_when_its_lock_was_found_free_on_two_looks_apart() -> N
 def test_a_sign_of_life_between_two_looks_at_a_free_lock_starts_anew(
     between: dict[str, Any],
 ) -> None:
-    observer = Observer(LEASE)
+    observer = _observer_of_a_held_lock()
 
     assert observer.look([_worker(lock_free=True)], now=0.0) == []
     assert observer.look([between], now=2.0) == []
@@ -85,8 +119,8 @@ def test_an_observer_that_did_not_look_for_a_while_starts_anew() -> None:
     observer.look([_worker(lock_free=True)], now=0.0)
 
     assert observer.look([_worker(lock_free=True)], now=100.0) == []
-    assert observer.look([_worker(lock_free=True)], now=102.0) == []
-    assert _reasons(observer.look([_worker(lock_free=True)], now=103.0)) == ["its connection ended"]
+    assert observer.look([_worker(lock_free=True)], now=104.0) == []
+    assert _reasons(observer.look([_worker(lock_free=True)], now=104.5)) == ["its connection ended"]
 
 
 def test_a_pause_of_all_counts_against_nobody_however_short_the_lease() -> None:
@@ -126,6 +160,7 @@ def test_a_dead_worker_is_found_within_five_seconds_by_the_product_settings(sett
     lease = lease_from_settings()
     for jitter in range(90, 111):
         observer, step = Observer(lease), lease.look * jitter / 100
+        observer.look([_worker()], now=0.0)
         now = step
         while not observer.look([_worker(lock_free=True)], now=now):
             due = observer.next_judgement(now=now)

@@ -106,7 +106,7 @@ _EXPERIMENTS = (
             Figure("back_s", "max", 10, "from its return until a job started, worst, s"),
             Figure("web_s", "max", 3, "answer of web meanwhile, worst, s"),
             Figure("web_not_503", "sum", 0, "answers of web meanwhile other than 503"),
-            Figure("false_deaths", "sum", None, "runs given to others as crashed; none did"),
+            Figure("false_deaths", "sum", 0, "runs given to others as crashed; none did"),
             ALIVE,
         ),
         tuple(
@@ -139,6 +139,7 @@ _EXPERIMENTS = (
         {
             "gives_up": ({"patience": 1}, {"ended_unasked"}),
             "lax": ({"lax": True, "twin": ""}, {"lost"}),
+            "hasty_reaper": ({}, {"false_deaths"}),
         },
     ),
     Experiment(

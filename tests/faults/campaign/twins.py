@@ -16,15 +16,16 @@ from crash_points import _take_the_fence_down
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine import connections, horizon, manager, outage, reaper
+from tasks.engine import connections, heartbeat, horizon, manager, outage, reaper
 from tasks.engine.atomic import AtomicRuns
+from tasks.engine.backoff import MAX_CEILING_SECONDS
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.connections import Eras
 from tasks.engine.listening import Listener
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outage import Outage
 from tasks.engine.outcome import outcome_of
-from tasks.engine.reaper import DeadWorker, Observer, Reaper
+from tasks.engine.reaper import DeadWorker, Lease, Observer, Reaper
 from tasks.engine.recycling import Recycling
 from tasks.engine.run import Run
 from tasks.engine.running import Runner
@@ -136,6 +137,12 @@ def _writes_once() -> None:
     _replace(Completer, "_write", write)
 
 
+def _hasty_reaper() -> None:
+    """A lock that nobody has taken again after an outage is taken for that of the dead."""
+    _replace(Lease, "back", property(lambda lease: lease.lock_free))
+    _replace(heartbeat, "HURRY", MAX_CEILING_SECONDS)
+
+
 def _endless_crashes() -> None:
     """A job may take along as many workers as it likes."""
     reaper.MAX_CRASHES = 10**6
@@ -237,6 +244,7 @@ TWINS: dict[str, Callable[[], None]] = {
     "not_atomic": _not_atomic,
     "gives_up": _gives_up,
     "writes_once": _writes_once,
+    "hasty_reaper": _hasty_reaper,
     "endless_crashes": _endless_crashes,
     "careless_results": _careless_results,
     "silent_while_draining": _silent_while_draining,
