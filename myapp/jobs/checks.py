@@ -1,4 +1,4 @@
-"""System checks: the menu and the worker agree, and every setting of ours is spelt right."""
+"""System checks: menu and worker agree, settings of ours are spelt right and fit each other."""
 
 import difflib
 import os
@@ -42,6 +42,8 @@ OUR_SETTINGS = frozenset(
         "JOBS_WORKER_THREADS",
     }
 )
+# With less, one sign of life that is late is the end of a worker.
+HEARTBEATS_IN_A_LEASE = 2
 # Procrastinate's settings in Django, and the variables of its command line.
 LIBRARY_SETTINGS = frozenset(
     {
@@ -78,6 +80,23 @@ def check_names(**_options: Any) -> Iterable[CheckMessage]:
     return [
         Error(f"There is no setting {name}.", hint=_hint(name), id="jobs.E002")
         for name in sorted(set(_unknown_names()))
+    ]
+
+
+@register("jobs")
+def check_lease(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error if a worker is declared dead before its second sign of life may come."""
+    heartbeat = settings.JOBS_WORKER_HEARTBEAT_SECONDS
+    lease = settings.JOBS_WORKER_LEASE_SECONDS
+    if lease >= HEARTBEATS_IN_A_LEASE * heartbeat:
+        return []
+    return [
+        Error(
+            f"JOBS_WORKER_LEASE_SECONDS ({lease:g}) is less than two heartbeats"
+            f" (JOBS_WORKER_HEARTBEAT_SECONDS, {heartbeat:g}): the living are declared dead.",
+            hint=f"Make the lease {3 * heartbeat:g} or more, three heartbeats.",
+            id="jobs.E003",
+        )
     ]
 
 

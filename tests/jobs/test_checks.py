@@ -1,13 +1,15 @@
-"""The system check that holds menu and worker together."""
+"""The system checks: menu and worker, the names of settings, a lease that can be kept."""
 
 from collections.abc import Callable
 from typing import Any
 
 import job_samples
 import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 
 from myapp.jobs.bridge import TaskSpec, declare
-from myapp.jobs.checks import OUR_SETTINGS, check_menu, check_names
+from myapp.jobs.checks import OUR_SETTINGS, check_lease, check_menu, check_names
 from tasks.engine.app import JobsApp
 from tasks.engine.errors import ImplementationMismatchError
 
@@ -95,3 +97,33 @@ def test_an_unknown_variable_of_the_environment_is_an_error_too(
 
     (error,) = check_names()
     assert "JOBS_WORKER_THREAD" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "lease"),
+    [(5.0, 9.9), (5.0, 0.3), (300.0, 15.0)],
+    ids=["below two heartbeats", "below one", "a longer heartbeat alone"],
+)
+def test_a_lease_that_no_worker_can_keep_is_an_error(
+    settings: Any, heartbeat: float, lease: float
+) -> None:
+    settings.JOBS_WORKER_HEARTBEAT_SECONDS, settings.JOBS_WORKER_LEASE_SECONDS = heartbeat, lease
+
+    (error,) = check_lease()
+    assert error.id == "jobs.E003"
+    assert f"JOBS_WORKER_LEASE_SECONDS ({lease:g})" in error.msg
+    assert error.hint == f"Make the lease {3 * heartbeat:g} or more, three heartbeats."
+
+
+@pytest.mark.parametrize(("heartbeat", "lease"), [(5.0, 15.0), (5.0, 10.0), (0.3, 0.6)])
+def test_a_lease_of_two_heartbeats_is_none(settings: Any, heartbeat: float, lease: float) -> None:
+    settings.JOBS_WORKER_HEARTBEAT_SECONDS, settings.JOBS_WORKER_LEASE_SECONDS = heartbeat, lease
+
+    assert list(check_lease()) == []
+
+
+def test_manage_check_refuses_such_a_lease(settings: Any) -> None:
+    settings.JOBS_WORKER_LEASE_SECONDS = 1.0
+
+    with pytest.raises(SystemCheckError, match=r"jobs\.E003"):
+        call_command("check")
