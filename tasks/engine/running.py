@@ -22,10 +22,11 @@ from django.db import close_old_connections, connection, reset_queries
 from tasks.engine.atomic import AtomicRuns, UnansweredCommitError
 from tasks.engine.claiming import Places
 from tasks.engine.completion import Completer
-from tasks.engine.connections import is_transient, renew_django_connections
+from tasks.engine.connections import renew_django_connections
 from tasks.engine.errors import HardTimeLimitError
 from tasks.engine.limits import told_of_limit
 from tasks.engine.manager import EngineManager
+from tasks.engine.outage import Outage
 from tasks.engine.outcome import DONE, log_end, outcome_of, untold
 from tasks.engine.progress import ProgressWriter
 from tasks.engine.run import ClaimedJob, Run, StaleRunError, Surroundings
@@ -36,9 +37,6 @@ logger = logging.getLogger(__name__)
 
 # A thread's connection is asked whether it still lives when it was idle for longer.
 TRUST_CONNECTION_SECONDS = 5.0
-
-# Between two questions whether a COMMIT took place, while the database does not answer.
-SETTLE_PAUSE_SECONDS = 1.0
 
 # How late a limit may be noticed.
 LIMIT_LOOK_SECONDS = 1.0
@@ -265,13 +263,15 @@ class Runner:
             self._ended(run)
 
     async def _runs_left(self, run: Run) -> int | None:
+        outage = Outage(f"whether job {run.job.id} was committed cannot be read")
         while True:
             try:
-                return await self._manager.runs_left(run.job.id)
+                left = await self._manager.runs_left(run.job.id)
             except psycopg.Error as error:
-                if not is_transient(error):
-                    raise
-                await asyncio.sleep(SETTLE_PAUSE_SECONDS)
+                await asyncio.sleep(outage.pause_after(error))
+            else:
+                outage.over()
+                return left
 
     def _leave(self, run: Run) -> bool:
         """Give the run's place back; False if it was given up before."""

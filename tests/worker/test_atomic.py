@@ -14,10 +14,12 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from procrastinate.contrib.django.models import ProcrastinateJob
 from programs import eventually
+from psycopg.errors import ReadOnlySqlTransaction
 
 from myapp.jobs.bridge import Deferred, declare
 from myapp.jobs.tracking.models import Attempt, Task
 from tasks.engine.app import JobsApp
+from tasks.engine.connections import eras
 from tasks.engine.context import TaskContext
 from tasks.engine.errors import AsyncAtomicError
 
@@ -303,9 +305,21 @@ def test_a_commit_without_an_answer_that_did_not_take_place_runs_again(
     assert [attempt.number for attempt in Attempt.objects.all()] == [1]
 
 
+@pytest.mark.parametrize(
+    ("error", "leaves"),
+    [(psycopg.OperationalError("the database is away"), 0), (ReadOnlySqlTransaction(), 1)],
+    ids=["away", "it only reads"],
+)
 def test_whether_a_commit_took_place_is_asked_until_the_database_answers(
-    act: Act, worker_app: JobsApp, monkeypatch: pytest.MonkeyPatch
+    act: Act,
+    worker_app: JobsApp,
+    monkeypatch: pytest.MonkeyPatch,
+    error: psycopg.Error,
+    leaves: int,
 ) -> None:
+    """A server that only reads is left, as by every other part: it may be an old primary."""
+    left: list[bool] = []
+    monkeypatch.setattr(eras, "end", lambda: left.append(True))  # it would cut the test's, too
     _lose_a_commit(monkeypatch, committed=True)
     manager = worker_app.job_manager
     runs_left = manager.runs_left
@@ -314,7 +328,7 @@ def test_whether_a_commit_took_place_is_asked_until_the_database_answers(
     async def away_at_first(job_id: int) -> int | None:
         asked.append(job_id)
         if len(asked) == 1:
-            raise psycopg.OperationalError("the database is away")
+            raise error
         return await runs_left(job_id)
 
     monkeypatch.setattr(manager, "runs_left", away_at_first)
@@ -323,6 +337,7 @@ def test_whether_a_commit_took_place_is_asked_until_the_database_answers(
 
     eventually(lambda: len(asked) == 2, within_seconds=8)
     assert (task.status, marks()) == ("DONE", {"effect"})
+    assert len(left) == leaves
 
 
 def test_blocks_inside_of_the_work_are_savepoints(act: Act) -> None:
