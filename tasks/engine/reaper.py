@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 MAX_CRASHES = 3
 # How long an attempt to connect may take: `connect_timeout`, and a server that has just started.
 RECONNECT_SECONDS = 3.0
+# An idle worker makes one look of so many, at the least.
+MAX_TURNS = 3
 # So much later than allowed a lock found free is looked at again: clocks are read twice.
 MARGIN_SECONDS = 0.01
 # Unfinished Tasks looked through at a time for jobs that ended by another hand.
@@ -69,7 +71,7 @@ class Lease:
     @property
     def away(self) -> float:
         """Who did not look for longer was away; less than the lease, or that time would count."""
-        return max(3 * self.look, min(5.0, self.lease / 2))
+        return max(3 * self.look, min(max(5.0, 1.5 * self.heartbeat), self.lease / 2))
 
     @property
     def back(self) -> float:
@@ -125,6 +127,11 @@ class Observer:
         # One that is judged already and could not be buried yet is no reason to hurry.
         return min((wait for wait in waits if wait > 0), default=None)
 
+    @property
+    def suspects(self) -> bool:
+        """Whether the lock of some worker was free at the last look."""
+        return any(seen.free_since is not None for seen in self._seen.values())
+
     def _see(self, worker: dict[str, Any], now: float) -> Seen:
         before = self._seen.get(worker["id"])
         if before is None:
@@ -174,12 +181,26 @@ class Reaper:
         self._told_of_foreign = False
         self._told_of_notify_queue = False
         self._horizon = Horizon()
-        self.others = 0  # workers of ours beside this one, at the last look
+        self._left_out = 0
+        # Workers of ours beside this one, at the last look; None: there is none to go by.
+        self.others: int | None = None
 
     def next_look(self, pause: float) -> float:
         """Return in how many seconds to look again: `pause`, or sooner if a worker may be dead."""
         due = self._observer.next_judgement(now=time.monotonic())
         return pause if due is None else min(pause, due + MARGIN_SECONDS)
+
+    def is_left_out(self, *, is_idle: bool) -> bool:
+        """Tell whether to leave out the look that is due: that an idle worker may leave to others.
+
+        One that sees a death is enough, so the more there are, the less often each has to look.
+        """
+        turns = 1 if self.others is None else min(self.others or MAX_TURNS, MAX_TURNS)
+        self._left_out += 1
+        if is_idle and self._left_out < turns and not self._observer.suspects:
+            return True
+        self._left_out = 0
+        return False
 
     async def look(self, worker_id: int) -> list[dict[str, Any]]:
         """Look around, and do what has to be done; returns the jobs that run under `worker_id`.
@@ -198,6 +219,7 @@ class Reaper:
             await self._sweep_in_time(connection)
         except psycopg.Error:
             self._observer.forget()
+            self.others = None
             await self.close()
             raise
         self._tell_of_foreign(seen["foreign"])

@@ -298,6 +298,8 @@ class EngineWorker(Worker):
             pause = jittered(self.lease.look * 0.2) + self.lease.look * 0.9
             await asyncio.sleep(self.reaper.next_look(pause))
             await asyncio.to_thread(self.runner.atomic.cancel_overdue)
+            if self.reaper.is_left_out(is_idle=not self.runner.held and not unknown):
+                continue
             try:
                 unknown = await self._look(unknown)
                 outage.over()
@@ -309,7 +311,7 @@ class EngineWorker(Worker):
         worker_id = self.worker_id or 0
         was_claiming = self._claiming
         held = await self.reaper.look(worker_id)
-        self._others = self.reaper.others
+        self._others = self.reaper.others or 0
         for job in held:
             if job["stop"] and (run := self.runner.held.get(job["id"])):
                 self._ask_to_stop(run)

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 import job_samples
@@ -14,6 +16,7 @@ from procrastinate.contrib.django.utils import connector_params
 
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
+from tasks.engine import reaper
 from tasks.engine.heartbeat import HURRY
 from tasks.engine.reaper import MARGIN_SECONDS, DeadWorker, Lease, Observer, Reaper
 from tasks.engine.worker import lease_from_settings
@@ -167,6 +170,67 @@ def test_a_dead_worker_is_found_within_five_seconds_by_the_product_settings(sett
             assert due is not None
             now += min(step, due + MARGIN_SECONDS)
         assert now <= 5.0, jitter
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 7])
+def test_a_death_among_idle_workers_is_found_within_five_seconds_in_the_median(others: int) -> None:
+    assert _median_seconds_to_a_death(others) <= 5.0
+
+
+def test_idle_workers_that_leave_too_much_to_each_other_find_a_death_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The twin of the test before."""
+    monkeypatch.setattr(reaper, "MAX_TURNS", 7)
+
+    assert _median_seconds_to_a_death(7) > 5.0
+
+
+@pytest.mark.parametrize(("others", "looks"), [(None, 12), (1, 12), (2, 6), (3, 4), (7, 4), (0, 4)])
+def test_the_more_idle_workers_there_are_the_less_often_each_looks(
+    others: int | None, looks: int
+) -> None:
+    idle = _reaper(others=others)
+    busy = _reaper(others=others)
+
+    assert sum(not idle.is_left_out(is_idle=True) for _ in range(12)) == looks
+    assert sum(not busy.is_left_out(is_idle=False) for _ in range(12)) == 12
+
+
+def test_no_look_is_left_out_while_the_lock_of_a_worker_is_free() -> None:
+    observing = _reaper(others=7)
+    observing._observer.look([_worker(lock_free=True)], now=0.0)
+
+    assert not any(observing.is_left_out(is_idle=True) for _ in range(12))
+
+
+def _reaper(*, others: int | None) -> Reaper:
+    observing = Reaper(LEASE, queues=None, worker_name="observer")
+    observing.others = others
+    return observing
+
+
+def _median_seconds_to_a_death(others: int) -> float:
+    """Return it, of many deaths of one worker at any moment, each seen by so many others."""
+    chance = random.Random(1)  # noqa: S311 # repeatable, not secret
+    found = []
+    for _ in range(200):
+        death = chance.uniform(20.0, 25.0)
+        found.append(min(_seen_at(death, others, chance) for _ in range(others)) - death)
+    return median(found)
+
+
+def _seen_at(death: float, others: int, chance: random.Random) -> float:
+    """Return when one idle worker finds it, by clocks that are made up."""
+    observing, now = _reaper(others=others), chance.uniform(0.0, LEASE.look)
+    while True:
+        if not observing.is_left_out(is_idle=True):
+            worker = _worker(str(min(now, death) // LEASE.heartbeat), lock_free=now > death)
+            if observing._observer.look([worker], now=now):
+                return now
+        due = observing._observer.next_judgement(now=now)
+        pause = LEASE.look * chance.uniform(0.9, 1.1)
+        now += pause if due is None else min(pause, due + MARGIN_SECONDS)
 
 
 # -- over Postgres
