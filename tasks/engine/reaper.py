@@ -229,7 +229,10 @@ class Reaper:
         return held
 
     async def release(self, worker_id: int, job_ids: list[int]) -> None:
-        """Hand back jobs that run under this worker's id and that it does not know of."""
+        """Hand back jobs that run under this worker's id and that it does not know of.
+
+        They never began here, since the answer to their claim was lost: that is no crash.
+        """
         connection = await self._engine.connected()
         async with connection.transaction():
             await self._rescue(connection, worker_id, self._worker_name, job_ids)
@@ -277,9 +280,11 @@ class Reaper:
         # What a worker of ours ran is ours, whatever its queue.
         queues = self._queues if worker_id is None else None
         parameters = {"worker_id": worker_id, "queues": queues, "job_ids": job_ids}
+        outcome_of = _crashed if job_ids is None else _left
         cursor = await connection.execute(_CRASHED_JOBS_SQL, parameters)
         for job in await cursor.fetchall():
-            await self.rescue_job(connection, _crashed(job, worker_id, worker_name))
+            outcome = outcome_of(job, worker_id, worker_name)
+            await self.rescue_job(connection, outcome)
 
     async def rescue_job(self, connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
         """Write what becomes of one job; whatever hinders it must not hinder the next."""
@@ -339,17 +344,23 @@ async def _complete(connection: psycopg.AsyncConnection[Any], outcome: Outcome) 
         await connection.execute(COMPLETE_SQL, complete_parameters([outcome]))
 
 
-def _crashed(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
-    message = _("{worker} died while it ran this.").format(worker=worker_name)
-    outcome: Outcome = {
+def _left(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
+    return {
         "job_id": job["id"],
         "worker_id": worker_id,
         "run_number": job["attempts"] + 1,
         "status": "todo",
         "delete_job": False,
         "started_at": job["started_at"].isoformat(),
-        "attempt_kind": AttemptKind.CRASHED,
         "worker_name": worker_name[:200],
+    }
+
+
+def _crashed(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
+    message = _("{worker} died while it ran this.").format(worker=worker_name)
+    outcome: Outcome = {
+        **_left(job, worker_id, worker_name),
+        "attempt_kind": AttemptKind.CRASHED,
         "error_class": "WorkerDied",
         "message": message,
         "traceback": "",

@@ -551,6 +551,10 @@ def test_a_worker_releases_jobs_under_its_id_that_it_knows_nothing_of(
 
     assert _job(job) == ("todo", 1, None)
     assert _job(other) == ("doing", 0, worker_id)
+    # It never began, so it did not crash; as it would have, were it found with its dead worker.
+    assert not Attempt.objects.exists()
+    _look()
+    assert [attempt.task_id for attempt in Attempt.objects.all()] == [other.task_id]
 
 
 def _counts() -> tuple[int, int]:

@@ -27,7 +27,7 @@ LAX = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
 _FIRST_START_SQL = (
     "SELECT extract(epoch FROM min(at)) FROM faults_start WHERE at > to_timestamp(%s)"
 )
-# Nobody is killed there: whoever was declared dead lived, or had lost the answer to its claim.
+# Nobody is killed there: whoever was declared dead lived.
 _CRASHED_SQL = "SELECT count(*) FROM tracking_attempt WHERE kind = 'crashed'"
 _WAITING_SQL = """
     SELECT pid FROM pg_stat_activity
