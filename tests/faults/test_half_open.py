@@ -5,7 +5,9 @@ With the deadlines and the lease of the product.
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import outage_samples
 import psycopg
@@ -17,6 +19,9 @@ from tcp_proxy import Link, TcpProxy
 
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
+from tasks.engine import atomic
+from tasks.engine.atomic import CANCEL_SECONDS, _cancel_or_cut
+from tasks.engine.connections import cut
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True), pytest.mark.worker]
 
@@ -144,6 +149,30 @@ def test_a_slow_network_only_slows_it_down(proxy: TcpProxy, start_behind: StartW
     assert not [line for line in worker.lines if "cut" in line]
 
 
+def test_a_statement_that_cannot_even_be_cancelled_is_cut(proxy: TcpProxy) -> None:
+    """As of an atomic run over its limit: the network swallows the request to cancel, too."""
+    with _asleep_in_a_black_hole(proxy) as (client, answer):
+        begun = time.monotonic()
+        _cancel_or_cut(client)
+
+        with pytest.raises(psycopg.OperationalError):
+            answer.result(CANCEL_SECONDS)
+        assert time.monotonic() - begun < 3 * CANCEL_SECONDS
+
+
+def test_a_statement_that_is_only_cancelled_is_waited_for(
+    proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of the test before."""
+    monkeypatch.setattr(atomic, "cut_silent", lambda *_: None)
+
+    with _asleep_in_a_black_hole(proxy) as (client, answer):
+        _cancel_or_cut(client)
+
+        with pytest.raises(TimeoutError):
+            answer.result(CANCEL_SECONDS)
+
+
 def test_the_proxy_keeps_what_a_black_hole_swallowed_and_resets(proxy: TcpProxy) -> None:
     with psycopg.connect(proxy.url, application_name="seen", autocommit=True) as client:
         (link,) = proxy.links
@@ -160,6 +189,30 @@ def test_the_proxy_keeps_what_a_black_hole_swallowed_and_resets(proxy: TcpProxy)
         proxy.reset()
         with pytest.raises(psycopg.OperationalError):
             client.execute("SELECT 1")
+
+
+@contextmanager
+def _asleep_in_a_black_hole(
+    proxy: TcpProxy,
+) -> Iterator[tuple[psycopg.Connection[Any], Future[Any]]]:
+    """Yield a connection on which a statement waits, and what becomes of that; nobody answers."""
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(proxy.url, autocommit=True) as client:
+        pid = client.info.backend_pid
+        answer = pool.submit(client.execute, "SELECT pg_sleep(3600)")
+        eventually(lambda: _is_asleep(pid))
+        proxy.black_hole()
+        try:
+            yield client, answer
+        finally:
+            cut(client)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def _is_asleep(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", [pid])
+        return bool(cursor.fetchone() == ("PgSleep",))
 
 
 def _names(proxy: TcpProxy, without: list[Link] | None = None) -> set[str]:
