@@ -7,11 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from http_calls import call
 from own_server import WORKER, add_job, ask, has_succeeded, migrate, server, start
 from programs import Program, eventually
 
 from myapp.dev import postgres
 from myapp.dev.postgres import PostgresServer
+from tests.faults.campaign.world import free_port
 
 __all__ = ["server", "start"]
 
@@ -20,6 +22,7 @@ pytestmark = [pytest.mark.long, pytest.mark.worker]
 ALARM = "Postgres' queue of notifications is"
 BY_THE_POLL_SECONDS = 3 * 2.5
 RECOVERS_SECONDS = 3 * 10.0
+WEB_SECONDS = 3 * 3.0
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +69,33 @@ def test_a_worker_starts_although_it_cannot_notify_itself(
             assert worker.process.poll() is None
 
 
+def test_web_accepts_a_job_as_ever(server: PostgresServer, start: Callable[..., Program]) -> None:
+    with server.running() as url:
+        migrate(start)
+        post = _web(start)
+        with _full_queue(url):
+            status, seconds = post("ada")
+
+        assert status == 202
+        assert seconds < WEB_SECONDS
+        assert ask(url, "SELECT task_name FROM procrastinate_jobs") == [("send_activation_email",)]
+
+
+def test_with_a_trigger_that_always_notifies_web_refuses_soon_and_writes_nothing(
+    server: PostgresServer, start: Callable[..., Program]
+) -> None:
+    with server.running() as url:
+        migrate(start)
+        post = _web(start)
+        assert start("python", "manage.py", "migrate", "workers", "0006", "-v0").end() == 0
+        with _full_queue(url):
+            status, seconds = post("ada")
+
+        assert status == 503
+        assert seconds < WEB_SECONDS
+        assert ask(url, "SELECT task_name FROM procrastinate_jobs") == []
+
+
 def test_with_a_trigger_that_always_notifies_nobody_could_defer(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
@@ -77,6 +107,22 @@ def test_with_a_trigger_that_always_notifies_nobody_could_defer(
             pytest.raises(psycopg.OperationalError, match="too many notifications"),
         ):
             add_job(url)
+
+
+def _web(start: Callable[..., Program]) -> Callable[[str], tuple[int, float]]:
+    """Start a web server; return how to sign up there: the status and the seconds it took."""
+    port = free_port()
+    start("uvicorn", "myproj.asgi:application", "--port", str(port)).line("Uvicorn running on")
+
+    def post(name: str) -> tuple[int, float]:
+        body = {"username": name, "email": f"{name}@example.org", "password": "xR7-long-enough"}
+        begun = time.monotonic()
+        answer = call(f"http://127.0.0.1:{port}/api/signup/", body=body)
+        return answer.status, time.monotonic() - begun
+
+    # What is loaded and connected at the first request is no part of an answer's time.
+    assert call(f"http://127.0.0.1:{port}/readyz").status == 200
+    return post
 
 
 @contextmanager
