@@ -243,6 +243,6 @@ EXPERIMENTS = (
             "report": 3,
             "patience": 60,
         },
-        {"no_alarm": ({}, {"unseen"})},
+        {"no_horizon_alarm": ({}, {"unseen"})},
     ),
 )

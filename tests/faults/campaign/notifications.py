@@ -262,7 +262,7 @@ EXPERIMENTS = (
         ),
         {"seed": 1, "lease": "short", "seconds": 3, "patience": 30},
         {
-            "no_alarm": ({"patience": 31}, {"alarm_s"}),
+            "no_notify_alarm": ({"patience": 31}, {"alarm_s"}),
             "unguarded": ({"unguarded": True, "twin": ""}, {"refused"}),
         },
     ),

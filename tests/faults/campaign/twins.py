@@ -85,7 +85,7 @@ def _judges_by_its_clock() -> None:
     _replace(Observer, "_judge", judge)
 
 
-def _no_alarm() -> None:
+def _no_horizon_alarm() -> None:
     """Nobody says who holds up vacuum."""
     _replace(horizon, "ALARM_SECONDS", 3600.0)
 
@@ -223,7 +223,7 @@ def _stays_deaf() -> None:
     _replace(Listener, "_listen", listen_once)
 
 
-def _no_alarm() -> None:
+def _no_notify_alarm() -> None:
     """Nobody says that the queue of notifications is full."""
     reaper.NOTIFY_USAGE_ALARM = 2.0
 
@@ -240,7 +240,7 @@ TWINS: dict[str, Callable[[], None]] = {
     "no_eras": _no_eras,
     "ack_first": _ack_first,
     "judges_by_its_clock": _judges_by_its_clock,
-    "no_alarm": _no_alarm,
+    "no_horizon_alarm": _no_horizon_alarm,
     "not_atomic": _not_atomic,
     "gives_up": _gives_up,
     "writes_once": _writes_once,
@@ -254,5 +254,5 @@ TWINS: dict[str, Callable[[], None]] = {
     "keeps_lost_threads": _keeps_lost_threads,
     "no_deadline": _no_deadline,
     "stays_deaf": _stays_deaf,
-    "no_alarm": _no_alarm,
+    "no_notify_alarm": _no_notify_alarm,
 }
