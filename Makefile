@@ -27,7 +27,7 @@ test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=.
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e and not long" $(PARALLEL) $(ARGS)
 
 test-all: test ## Run the tests, then those of faults that want more time
-	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m long -n 4
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m long -n 6
 
 faults: $(INSTALLED) ## Run the fault campaign, hours on real workers, and write docs/reliability.md (ARGS=...)
 	@PYTHONPATH=.:tests/support $(PYTHON) -m tests.faults.campaign $(ARGS)

@@ -4,6 +4,7 @@ An experiment runs in a process of its own, with a durable Postgres and workers 
 """
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_an_interrupted_run_is_taken_up_where_it_stopped(
     monkeypatch.setattr(program, "RESULTS", tmp_path / "results.jsonl")
     seeds: list[int] = []
 
-    def conducted(experiment: Experiment, options: dict[str, Any]) -> Row:
+    def conducted(experiment: Experiment, options: dict[str, Any], **_home: Path) -> Row:
         seeds.append(options["seed"])
         fails = options["seed"] == 2 and seeds.count(2) == 1
         return {"experiment": experiment.name, **({"error": "it fell over"} if fails else {})}
@@ -112,9 +113,30 @@ def test_an_interrupted_run_is_taken_up_where_it_stopped(
     monkeypatch.setattr(program, "conducted", conducted)
 
     for _ in range(2):
-        program._conduct("a run", [BY_NAME["E1"]], short=False)
+        program._conduct("a run", [BY_NAME["E1"]], short=False, lanes=1)
 
-    assert seeds == [1, 2, 3, 4, 5, 2]
+    assert seeds == [1, 2, 3, 2]
+
+
+def test_lanes_share_the_rows_and_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "RESULTS", tmp_path / "results.jsonl")
+    both, homes, seeds = threading.Barrier(2, timeout=30), set(), []
+
+    def conducted(experiment: Experiment, options: dict[str, Any], *, home: Path) -> Row:
+        homes.add(home)
+        seeds.append(options["seed"])
+        if options["seed"] < 3:
+            both.wait()  # each would wait in vain for one that follows it
+        return {"experiment": experiment.name}
+
+    monkeypatch.setattr(program, "conducted", conducted)
+
+    program._conduct("a run", [BY_NAME["E1"]], short=False, lanes=2)
+
+    assert sorted(seeds) == [1, 2, 3]
+    assert len(homes) == 2
 
 
 def test_a_row_that_came_to_nothing_counts_for_nothing() -> None:

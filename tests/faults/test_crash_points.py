@@ -1,7 +1,8 @@
 """Workers die at every point of a job's way; no job is lost, doubled or stuck.
 
 The lease is shortened to 0.25 s between signs of life and 2 s without any: a death is found in a
-third of a second by who saw the dead alive, in 2 s by who came later; CRASHES_A_POINT (20) says how many workers die at each point. Each point has
+third of a second by who saw the dead alive, in 2 s by who came later. CRASHES_A_POINT (20) says how
+many workers die at each point. Each point has
 a twin that is broken on purpose, for which the same ledgers must not balance.
 """
 

@@ -47,6 +47,7 @@ def test_jobs_longer_than_the_grace_run_again_elsewhere_and_nothing_is_spent(
 
     told = time.monotonic()
     stopped.send(signal.SIGTERM)
+    stopped.line("told to stop")
     new = stopping_samples.plod.defer(seconds=0)
     assert eventually(lambda: starts_of(new)) == [(1, other.process.pid)]
     status = stopped.end()

@@ -6,9 +6,14 @@ tests/faults/campaign/results.jsonl.
 """
 
 import argparse
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from benchmarks import journal, machine
@@ -33,7 +38,7 @@ def main() -> int:
     chosen = _chosen(options.only)
     run = f"short-{journal.now()}" if options.short else _named(options)
     print(f"faults: run {run}, {machine.description()}", flush=True)
-    _conduct(run, chosen, short=options.short)
+    _conduct(run, chosen, short=options.short, lanes=options.lanes)
     journal.append(RESULTS, {"run": run, "experiment": "facts", **_facts()})
     good = _print_outcomes(run, chosen)
     if not options.short:
@@ -41,24 +46,35 @@ def main() -> int:
     return 0 if good else 1
 
 
-def _conduct(run: str, chosen: list[Experiment], *, short: bool) -> None:
-    """Run every row that is not done yet."""
+def _conduct(run: str, chosen: list[Experiment], *, short: bool, lanes: int) -> None:
+    """Run every row that is not done yet; in `lanes` side by side, each with its own server."""
     began = time.monotonic()
     kept = journal.read(RESULTS, run=run)
     done = {(row["experiment"], row.get("place")) for row in kept if "error" not in row}
+    todo: SimpleQueue[tuple[Experiment, int, dict[str, Any]]] = SimpleQueue()
     for experiment in chosen:
         for place, options in enumerate([experiment.short] if short else experiment.rows):
-            if (experiment.name, place) in done:
-                continue
-            row = {
-                "run": run,
-                "place": place,
-                "at": journal.now(),
-                **conducted(experiment, options),
-            }
-            journal.append(RESULTS, row)
-            elapsed = time.monotonic() - began
-            print(f"[{elapsed:.0f} s] {experiment.name} row {place}: {_shown(row)}", flush=True)
+            if (experiment.name, place) not in done:
+                todo.put((experiment, place, options))
+
+    def run_lane(home: Path) -> None:
+        with suppress(Empty):
+            while True:
+                experiment, place, options = todo.get_nowait()
+                found = conducted(experiment, options, home=home)
+                row = {"run": run, "place": place, "at": journal.now(), "lanes": lanes, **found}
+                journal.append(RESULTS, row)
+                elapsed = time.monotonic() - began
+                shown = f"[{elapsed:.0f} s] {experiment.name} row {place}: {_shown(row)}\n"
+                sys.stdout.write(shown)  # a whole line at a time
+                sys.stdout.flush()
+
+    homes = [HOME / f"lane-{number}" if number else HOME for number in range(lanes)]
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            list(pool.map(run_lane, homes))
+        except KeyboardInterrupt:
+            os._exit(130)  # and with it what the lanes have started
 
 
 def _print_outcomes(run: str, chosen: list[Experiment]) -> bool:
@@ -89,6 +105,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="NAME", help="these, such as E1")
     parser.add_argument("--short", action="store_true", help="the forms of seconds")
     parser.add_argument("--run", help="the run to take up or to name; else the unfinished, or anew")
+    parser.add_argument("--lanes", type=int, default=1, help="rows to run side by side")
     parser.add_argument("--report", action="store_true", help="run nothing, write the document")
     return parser.parse_args()
 
@@ -127,7 +144,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _shown(row: results.Row) -> str:
-    left_out = ("options", "server", "run", "place", "at", "experiment", "wrong")
+    left_out = ("options", "server", "run", "place", "at", "lanes", "experiment", "wrong")
     return ", ".join(f"{key} {_brief(value)}" for key, value in row.items() if key not in left_out)
 
 

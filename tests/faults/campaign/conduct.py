@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from myapp.dev.process import spawn
@@ -16,15 +17,22 @@ MODULE = "tests.faults.campaign.run"
 ROW_SECONDS = 3600.0
 
 
-def conducted(experiment: Experiment, options: dict[str, Any]) -> Row:
-    """Run the experiment with these options; return what it found, or an `error`."""
-    (HOME / "logs").mkdir(parents=True, exist_ok=True)
+def conducted(experiment: Experiment, options: dict[str, Any], *, home: Path = HOME) -> Row:
+    """Run the experiment with these options; return what it found, or an `error`.
+
+    `home`: where its server and its logs are.
+    """
+    (home / "logs").mkdir(parents=True, exist_ok=True)
     paths = (str(ROOT), str(ROOT / "tests" / "support"))
     found: Row = {"experiment": experiment.name, "options": options}
-    with (HOME / "logs" / "experiments.log").open("a") as log:
+    with (home / "logs" / "experiments.log").open("a") as log:
         process = spawn(
             [sys.executable, "-m", MODULE, experiment.name, json.dumps(options)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "FAULTS_HOME": str(home),
+            },
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -39,6 +39,7 @@ def hold_up_vacuum(world: World) -> dict[str, Any]:
     Timed are the statement by which workers claim, executed beside them under the same steady load
     and rolled back; and a burst of jobs, from its defer until none is left.
     """
+    world.workers.extra["FAULTS_HORIZON"] = world.options.get("alarm_at", "")
     world.start_workers(WORKERS)
     load, claims = _Load(world), _Claims()
     load.burst()  # this one warms everything
@@ -237,7 +238,8 @@ EXPERIMENTS = (
         {
             "seed": 1,
             "lease": "product",
-            "seconds": 38,
+            "seconds": 12,
+            "alarm_at": "8 1000",
             "rate": 150,
             "burst": 1000,
             "report": 3,

@@ -112,9 +112,11 @@ def _where(facts: Row, rows: list[Row]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     server: dict[str, str] = next(row["server"] for row in rows if "server" in row)
     settings = ", ".join(f"{name} {value}" for name, value in server.items())
+    lanes = max(row.get("lanes", 1) for row in rows)
+    beside = f" Up to {lanes} rows ran side by side, on servers of their own." if lanes > 1 else ""
     return (
         f"Run on {facts['at'][:10]} at `{facts['commit']}` on {facts['machine']}.\n"
-        f"{versions}. PostgreSQL's {settings}."
+        f"{versions}. PostgreSQL's {settings}.{beside}"
     )
 
 

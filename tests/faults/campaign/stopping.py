@@ -291,7 +291,7 @@ EXPERIMENTS = (
         {
             "silent_while_draining": ({}, {"second_runs", "burnt"}),
             "hands_back_as_failed": ({}, {"burnt"}),
-            "waits_for_functions": ({}, {"over_grace_s"}),
+            "waits_for_functions": ({"shortest": 12, "longest": 13}, {"over_grace_s"}),
         },
     ),
     Experiment(

@@ -1,16 +1,21 @@
 """The campaign's workers: `procrastinate --app=tests.faults.campaign.worker.app worker`.
 
 FAULTS_TWIN names a way in which the engine is broken on purpose, to see that the harness tells.
+FAULTS_HORIZON is after how many seconds, and dead rows, it says who holds up vacuum.
 """
 
 import os
 
 import tasks  # noqa: F401 # sets Django up
 from myapp.jobs.bridge import specs_in
+from tasks.engine import horizon
 from tasks.engine.app import JobsApp
 from tests.faults.campaign import menu, twins
 
 app = JobsApp(specs=specs_in(vars(menu)), import_paths=["tests.faults.campaign.functions"])
 
+if limits := os.environ.get("FAULTS_HORIZON"):
+    seconds, rows = limits.split()
+    horizon.ALARM_SECONDS, horizon.ALARM_DEAD_ROWS = float(seconds), int(rows)
 if twin := os.environ.get("FAULTS_TWIN"):
     twins.break_engine(twin)
