@@ -79,7 +79,7 @@ def backlog(name: str, title: str) -> Row:
         "async",
         OURS,
         "1",
-        10_000,
+        30_000,
         backlog=suffix,
         group="backlog",
     )
@@ -122,12 +122,12 @@ ROWS = [
     drain("pgqueuer-2p", "PgQueuer, batches of 100, 2 processes", "async", PGQUEUER, "2", 20_000),
     drain("graphile-1p", "Graphile Worker, batches, 1 process", "async", GRAPHILE, "1", 30_000),
     drain("graphile-2p", "Graphile Worker, batches, 2 processes", "async", GRAPHILE, "2", 30_000),
-    insert("ours-insert-1p", "ours, atomic, 1 process", OURS, "1", 5_000),
+    insert("ours-insert-1p", "ours, atomic, 1 process", OURS, "1", 10_000),
     insert(
         "procrastinate-django-insert-1p", "Procrastinate in Django, 1 process",
         PROCRASTINATE_DJANGO, "1", 2_000,
     ),
-    insert("ours-insert-2p", "ours, atomic, 2 processes", OURS, "2", 5_000),
+    insert("ours-insert-2p", "ours, atomic, 2 processes", OURS, "2", 10_000),
     insert(
         "procrastinate-django-insert-2p", "Procrastinate in Django, 2 processes",
         PROCRASTINATE_DJANGO, "2", 3_000,

@@ -43,7 +43,7 @@ _EXPERIMENTS = (
                 "longest": 0.2,
                 "patience": 120,
             }
-            for seed in range(1, 4)
+            for seed in range(1, 6)
         ),
         {
             "seed": 1,
