@@ -84,4 +84,5 @@ class SignupApi(APIView):
         except (UsernameTakenError, EmailTakenError) as error:
             taken = ErrorDetail(str(error.hint), code=error.code)
             raise ValidationError({error.field: [taken]}) from None
-        return accepted(deferred, message=str(_("Task created to send the activation e-mail")))
+        message = str(_("Task created to send the activation e-mail"))
+        return accepted(deferred.task_id, message=message)

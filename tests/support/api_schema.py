@@ -25,10 +25,9 @@ class Operation:
         return {} in self.described["security"]
 
     @property
-    def success(self) -> str:
-        statuses: list[str] = list(self.described["responses"])
-        (status,) = [status for status in statuses if status < "300"]
-        return status
+    def successes(self) -> set[str]:
+        """The statuses of answers that are no errors."""
+        return {status for status in self.described["responses"] if status < "300"}
 
 
 class ApiDescription:

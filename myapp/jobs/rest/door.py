@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -10,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from myapp.jobs.bridge import Deferred, TaskSpec, owned_by
+from myapp.jobs.bridge import TaskSpec, owned_by
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
 from myapp.jobs.rest.serializers import StrictSerializer
 
@@ -59,17 +60,17 @@ def deferring(
         text = str(message).format(**arguments)
         with owned_by(request.user.pk):
             deferred = spec.defer(**arguments)
-        return accepted(deferred, message=text)
+        return accepted(deferred.task_id, message=text)
 
     return method
 
 
-def accepted(deferred: Deferred, *, message: str) -> Response:
+def accepted(task_id: UUID, *, message: str) -> Response:
     """Return the 202 answer: where to ask how the task stands, in the body and as Location."""
-    status_endpoint = reverse("tracking:task-status", args=[deferred.task_id])
+    status_endpoint = reverse("tracking:task-status", args=[task_id])
     return Response(
         {
-            "task_id": str(deferred.task_id),
+            "task_id": str(task_id),
             "message": message,
             "status_endpoint": status_endpoint,
         },

@@ -15,11 +15,17 @@ from rest_framework.views import set_rollback
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.deferral import AlreadyWaitingError
 from myapp.jobs.failover import leaver, only_reads
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
 from myapp.jobs.rest.parsers import BodyTooLargeError
-from myapp.jobs.tracking.errors import TaskNotFoundError
+from myapp.jobs.tracking.errors import (
+    JobMissingError,
+    TaskNotCancellableError,
+    TaskNotFoundError,
+    TaskNotRetryableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,10 @@ _STATUS_OF_ERROR: dict[type[AppError], int] = {
     JSONValueRefusedError: 400,
     JSONTooLargeError: 413,
     TaskNotFoundError: 404,
+    AlreadyWaitingError: 409,
+    JobMissingError: 409,
+    TaskNotCancellableError: 409,
+    TaskNotRetryableError: 409,
 }
 
 _CODE_OF_STATUS = {
@@ -44,6 +54,7 @@ _CODE_OF_STATUS = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    409: "conflict",
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "throttled",

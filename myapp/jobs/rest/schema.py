@@ -157,6 +157,7 @@ class ApiSchema(AutoSchema):
             403: self._may_refuse_permission(),
             404: "path" in places,
             406: True,
+            409: getattr(self.view, "may_conflict", False),
             413: has_body,
             415: has_body,
             429: bool(self.view.get_throttles()),

@@ -3,8 +3,14 @@
 from typing import Any
 
 from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.deferral import AlreadyWaitingError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError
 from myapp.jobs.rest import problems
+from myapp.jobs.tracking.errors import (
+    JobMissingError,
+    TaskNotCancellableError,
+    TaskNotRetryableError,
+)
 
 EXAMPLE_REQUEST_ID = "8f14e45f-ceea-467f-a0e6-6d8c2b9f3d11"
 
@@ -67,6 +73,7 @@ _DESCRIPTIONS = {
     403: "The caller may not do this, or a session came without its CSRF token.",
     404: "There is no such thing, or it is not the caller's.",
     406: "The API speaks JSON only.",
+    409: "The task is in a state in which this cannot be done.",
     413: "The body or the arguments in it are too large.",
     415: "The body is not `application/json`.",
     429: "Too many requests; `Retry-After` says when to come back.",
@@ -85,6 +92,12 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
     403: {problems.code_of_status(403): ("You may not do this.", None)},
     404: {problems.code_of_status(404): ("Not found.", None)},
     406: {problems.code_of_status(406): ("Could not satisfy the Accept header.", None)},
+    409: {
+        TaskNotCancellableError.code: (str(TaskNotCancellableError(status="DONE")), None),
+        TaskNotRetryableError.code: (str(TaskNotRetryableError(status="DONE")), None),
+        JobMissingError.code: ("The job of this task was deleted.", None),
+        AlreadyWaitingError.code: ("A job with the same queueing lock is waiting already.", None),
+    },
     413: {
         problems.code_of_status(413): ("The body may have 131072 bytes at most.", None),
         JSONTooLargeError.code: ("The value takes more than 65536 bytes.", None),

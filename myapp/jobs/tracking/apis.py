@@ -2,16 +2,27 @@
 
 from uuid import UUID
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from myapp.jobs.tracking.examples import detail_examples, row_examples, status_examples
+from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
+from myapp.jobs.rest.serializers import AcceptedOutput
+from myapp.jobs.tracking.examples import (
+    accepted_again_examples,
+    detail_examples,
+    row_examples,
+    status_examples,
+)
 from myapp.jobs.tracking.models import Task, TaskQuerySet
-from myapp.jobs.tracking.selectors import task_get, task_list
+from myapp.jobs.tracking.selectors import may_steer, task_get, task_list
 from myapp.jobs.tracking.serializers import TaskDetailOutput, TaskRowOutput, TaskStatusOutput
+from myapp.jobs.tracking.services import task_cancel, task_retry
+from myapp.jobs.tracking.states import FINAL, TaskStatus
 
 
 @extend_schema_view(
@@ -57,3 +68,62 @@ class TaskStatusApi(APIView):
     def get(self, request: Request, task_id: UUID) -> Response:
         task = task_get(task_id=task_id, caller=request.user)
         return Response(TaskStatusOutput(task).data)
+
+
+class TaskCancelApi(APIView):
+    """Cancel one task: one that waits ends at once, one that runs is asked to stop."""
+
+    may_conflict = True
+
+    @extend_schema(
+        operation_id="cancel_task",
+        request=None,
+        responses={
+            200: OpenApiResponse(
+                TaskStatusOutput,
+                description="It is CANCELLED.",
+                examples=status_examples(TaskStatus.CANCELLED),
+            ),
+            202: OpenApiResponse(
+                TaskStatusOutput,
+                description="It was asked to stop; its run says how it ends.",
+                examples=status_examples(TaskStatus.PROCESSING),
+            ),
+        },
+    )
+    def post(self, request: Request, task_id: UUID) -> Response:
+        _check_may_steer(request, task_id)
+        task_cancel(task_id=task_id)
+        task = task_get(task_id=task_id, caller=request.user)
+        body = TaskStatusOutput(task).data
+        if task.status in FINAL:
+            return Response(body)
+        return Response(body, status=202, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class TaskRetryApi(APIView):
+    """Let one task that FAILED or was CANCELLED run again: the same task, PENDING anew."""
+
+    may_conflict = True
+
+    @extend_schema(
+        operation_id="retry_task",
+        request=None,
+        responses={
+            202: OpenApiResponse(
+                AcceptedOutput,
+                description="It waits for a worker.",
+                examples=accepted_again_examples(),
+            )
+        },
+    )
+    def post(self, request: Request, task_id: UUID) -> Response:
+        _check_may_steer(request, task_id)
+        task_retry(task_id=task_id)
+        return accepted(task_id, message=_("Task {id} will run again").format(id=task_id))
+
+
+def _check_may_steer(request: Request, task_id: UUID) -> None:
+    """Raise TaskNotFoundError or PermissionDenied for a task that the caller may not change."""
+    if not may_steer(task=task_get(task_id=task_id, caller=request.user), caller=request.user):
+        raise PermissionDenied

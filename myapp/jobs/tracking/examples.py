@@ -78,9 +78,20 @@ def row_examples() -> list[OpenApiExample]:
     return _in_each_state(_ROW)
 
 
-def status_examples() -> list[OpenApiExample]:
-    """Return the answer that a client polls in each state."""
-    return _in_each_state(_STATUS)
+def status_examples(*states: TaskStatus) -> list[OpenApiExample]:
+    """Return the answer that a client polls in each state, or in these."""
+    names = {state.value for state in states or TaskStatus}
+    return [example for example in _in_each_state(_STATUS) if example.name in names]
+
+
+def accepted_again_examples() -> list[OpenApiExample]:
+    """Return the answer to a retry."""
+    value = {
+        "task_id": _ID,
+        "message": f"Task {_ID} will run again",
+        "status_endpoint": f"/api/tasks/{_ID}/status/",
+    }
+    return [OpenApiExample("Accepted", value=value)]
 
 
 def detail_examples() -> list[OpenApiExample]:

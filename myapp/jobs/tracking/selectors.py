@@ -1,5 +1,6 @@
 """Reads of Tasks."""
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -28,6 +29,12 @@ def task_get(*, task_id: UUID, caller: Caller) -> Task:
     if task is None:
         raise TaskNotFoundError(task_id=task_id)
     return task
+
+
+def may_steer(*, task: Task, caller: Any) -> bool:
+    """Tell whether `caller` may cancel and retry this Task: its owner, or with the permission."""
+    is_owner = task.owner_id is not None and task.owner_id == caller.pk
+    return is_owner or bool(caller.has_perm("tracking.change_task"))
 
 
 def task_progress(task: Task) -> int:

@@ -9,4 +9,6 @@ urlpatterns = [
     path("", apis.TaskListApi.as_view(), name="task-list"),
     path("<uuid:task_id>/", apis.TaskDetailApi.as_view(), name="task-detail"),
     path("<uuid:task_id>/status/", apis.TaskStatusApi.as_view(), name="task-status"),
+    path("<uuid:task_id>/cancel/", apis.TaskCancelApi.as_view(), name="task-cancel"),
+    path("<uuid:task_id>/retry/", apis.TaskRetryApi.as_view(), name="task-retry"),
 ]
