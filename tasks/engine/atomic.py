@@ -21,6 +21,8 @@ from tasks.engine.run import Run, StaleRunError
 
 # How long the server may take to hear that a statement shall be cancelled.
 CANCEL_SECONDS = 2.0
+# A run that is over its limit for so long waits for an answer that will not come.
+DEAF_SECONDS = 10.0
 
 _COMPLETE_ATOMIC_SQL = (Path(__file__).parent / "sql" / "complete_atomic.sql").read_text()
 
@@ -35,6 +37,7 @@ class AtomicRuns:
     def __init__(self, *, limit_seconds: float) -> None:
         self._limit = limit_seconds
         self._running: dict[Run, tuple[float, Any]] = {}
+        self._cut: set[Run] = set()
         self._lock = threading.Lock()
 
     def call(self, run: Run, before_completion: Callable[[], None], *, delete: str) -> None:
@@ -73,12 +76,15 @@ class AtomicRuns:
 
         Its next one is refused. Called again and again: one that was just about to begin when a
         cancel came is not hit by it. Where the server does not answer even to that, the connection
-        is cut. No run ends or begins meanwhile, so that nobody else's statement is hit.
+        is cut; also where only its answers are lost. No run ends or begins meanwhile, so that
+        nobody else's statement is hit.
         """
         now = time.monotonic()
         with self._lock:
             for run, (deadline, backend) in self._running.items():
-                if now > deadline or (run.stop_asked and not run.committed):
+                if now > deadline + DEAF_SECONDS and not run.committed:
+                    self._cut_once(run, backend)
+                elif now > deadline or (run.stop_asked and not run.committed):
                     _cancel_or_cut(backend)
 
     def cancel(self, run: Run) -> None:
@@ -103,6 +109,12 @@ class AtomicRuns:
         finally:
             with self._lock:
                 del self._running[run]
+                self._cut.discard(run)
+
+    def _cut_once(self, run: Run, backend: psycopg.Connection[Any]) -> None:
+        if run not in self._cut:
+            self._cut.add(run)
+            cut_silent(backend, self._limit + DEAF_SECONDS)
 
     def _check(self, run: Run, deadline: float) -> None:
         run.checkpoint(stops=True)

@@ -20,7 +20,7 @@ from tcp_proxy import Link, TcpProxy
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
 from tasks.engine import atomic
-from tasks.engine.atomic import CANCEL_SECONDS, _cancel_or_cut
+from tasks.engine.atomic import CANCEL_SECONDS, DEAF_SECONDS, _cancel_or_cut
 from tasks.engine.connections import cut
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True), pytest.mark.worker]
@@ -149,6 +149,29 @@ def test_a_slow_network_only_slows_it_down(proxy: TcpProxy, start_behind: StartW
     assert not [line for line in worker.lines if "cut" in line]
 
 
+@pytest.mark.parametrize("twin", ["", "hopes_on"])
+def test_an_atomic_run_whose_answers_are_lost_ends_soon_after_its_limit(
+    twin: str, proxy: TcpProxy, start_behind: StartWorker
+) -> None:
+    """The request to cancel arrives, over a connection of its own, and what it does is not seen."""
+    start_behind(JOBS_ATOMIC_SECONDS="1", OUTAGE_TWIN=twin)
+    job = outage_samples.doze_atomically.defer()
+    pid = eventually(_sleeper)
+    links = list(proxy.links)
+
+    proxy.black_hole(only=lambda link: link in links and link.application_name not in ENGINE)
+    eventually(lambda: _sleeper() != pid)  # the server heard
+    begun = time.monotonic()
+
+    if twin:
+        time.sleep(2 * DEAF_SECONDS)
+        assert not _has_ended(job)
+    else:
+        eventually(lambda: _has_ended(job), within_seconds=3 * DEAF_SECONDS)
+        print(f"ended after {time.monotonic() - begun:.1f} s")
+        assert Task.objects.get(pk=job.task_id).error["code"] == "time_limit"
+
+
 def test_a_statement_that_cannot_even_be_cancelled_is_cut(proxy: TcpProxy) -> None:
     """As of an atomic run over its limit: the network swallows the request to cancel, too."""
     with _asleep_in_a_black_hole(proxy) as (client, answer):
@@ -207,6 +230,22 @@ def _asleep_in_a_black_hole(
             cut(client)
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def _sleeper() -> int | None:
+    """Return the server process that sleeps for the worker, if one does."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        )
+        row = cursor.fetchone()
+    pid: int | None = row[0] if row else None
+    return pid
+
+
+def _has_ended(job: Deferred) -> bool:
+    return bool(Task.objects.get(pk=job.task_id).end_status)
 
 
 def _is_asleep(pid: int) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 
 import psycopg
 from django.apps import apps
+from django.db import connection as django_connection
 from django.utils import timezone
 from psycopg.sql import SQL, Identifier
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
 from myapp.jobs.bridge import RetryPolicy, declare, specs_in
-from tasks.engine import connections, listening, reaper
+from tasks.engine import atomic, connections, listening, reaper
 from tasks.engine.app import JobsApp
 from tasks.engine.context import TaskContext
 
@@ -38,6 +39,11 @@ def touch_atomically() -> None:
 @declare(queue=QUEUE, retry=OFTEN)
 def touch_async() -> None:
     """Write a row by the asynchronous ORM, after some progress."""
+
+
+@declare(queue=QUEUE)
+def doze_atomically() -> None:
+    """Wait in a statement that does not end by itself."""
 
 
 @declare(queue=QUEUE, retry=OFTEN)
@@ -71,6 +77,12 @@ async def _touch_async(context: TaskContext) -> None:
     await _row(context).asave(force_insert=True)
 
 
+@app.implements(doze_atomically, atomic=True)
+def _doze_atomically() -> None:
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(3600)")
+
+
 @app.implements(fail_once)
 def _fail_once(context: TaskContext) -> None:
     if context.attempt == 1:
@@ -96,5 +108,7 @@ if TWIN == "prepares":
     connections.is_lent = lambda *_: False
 if TWIN == "asks_itself":
     listening._hears_itself = _hears_what_it_says_itself
+if TWIN == "hopes_on":
+    atomic.DEAF_SECONDS = 3600.0
 if TWIN == "no_alarm":
     reaper.NOTIFY_USAGE_ALARM = 2.0

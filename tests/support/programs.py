@@ -31,7 +31,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.lines: list[str] = []
+        self._lines: list[str] = []
         # By text looked for: how many lines were gone through.
         self._searched: dict[str, int] = {}
         # None stands for the end of the output.
@@ -40,16 +40,23 @@ class Program:
         self._reader = Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
 
+    @property
+    def lines(self) -> list[str]:
+        """All that it has written so far."""
+        while self._receive(deadline=0):
+            """Take in what is there already."""
+        return self._lines
+
     def line(self, text: str) -> str:
         """Return the next line that contains `text`: each call with it finds a later one."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         position = self._searched.get(text, 0)
-        while position < len(self.lines) or self._receive(deadline):
+        while position < len(self._lines) or self._receive(deadline):
             position += 1
             self._searched[text] = position
-            if text in self.lines[position - 1]:
-                return self.lines[position - 1]
-        pytest.fail(f"no line with {text!r} in:\n" + "\n".join(self.lines))
+            if text in self._lines[position - 1]:
+                return self._lines[position - 1]
+        pytest.fail(f"no line with {text!r} in:\n" + "\n".join(self._lines))
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)
@@ -58,8 +65,6 @@ class Program:
         """Wait for its end; return the exit status. All its lines are in `lines` then."""
         status = self.process.wait(PATIENCE_SECONDS)
         self._reader.join(PATIENCE_SECONDS)
-        while self._receive(deadline=0):
-            """Every line is there already."""
         return status
 
     def destroy(self) -> None:
@@ -74,7 +79,7 @@ class Program:
         except Empty:
             return False
         if line is not None:
-            self.lines.append(line)
+            self._lines.append(line)
         return line is not None
 
     def _read(self, output: IO[str]) -> None:
