@@ -175,12 +175,12 @@ def _report(
 
 
 def _seconds_until_the_alarm(world: World) -> float | None:
-    """Let `seconds` pass; return after how many a worker said so, None if none did."""
+    """Let `seconds` pass; return after how many a worker said so, None if none did in `alarm`."""
     began, size = time.monotonic(), world.workers.log_size()
     seen = None
     with suppress(TooLateError):
         world.await_true(
-            lambda: ALARM in world.workers.log_since(size), "the alarm", world.options.seconds,
+            lambda: ALARM in world.workers.log_since(size), "the alarm", world.options.alarm,
             pause=0.5,
         )  # fmt: skip
         seen = round(time.monotonic() - began, 1)
@@ -229,6 +229,7 @@ EXPERIMENTS = (
                 "seed": 1,
                 "lease": "product",
                 "seconds": 600,
+                "alarm": 600,
                 "rate": 170,
                 "burst": 3000,
                 "report": 30,
@@ -239,12 +240,13 @@ EXPERIMENTS = (
             "seed": 1,
             "lease": "product",
             "seconds": 12,
+            "alarm": 60,
             "alarm_at": "8 1000",
             "rate": 150,
             "burst": 1000,
             "report": 3,
             "patience": 60,
         },
-        {"no_horizon_alarm": ({}, {"unseen"})},
+        {"no_horizon_alarm": ({"alarm": 12}, {"unseen"})},
     ),
 )
