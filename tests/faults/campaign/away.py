@@ -130,14 +130,7 @@ def _seconds_until_a_job_starts(world: World, since: float) -> float:
 
     A job that starts then was claimed since: none was queued in a worker.
     """
-    patience = world.options.patience
-    try:
-        started = world.await_true(
-            lambda: world.value(_FIRST_START_SQL, since), "a job starts", patience
-        )
-    except TooLateError:
-        return float(patience)
-    return round(float(started) - since, 2)
+    return world.seconds_after(since, lambda: world.value(_FIRST_START_SQL, since))
 
 
 def _asked(base: str, path: str, options: dict[str, Any]) -> tuple[float, float, int]:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +16,7 @@ from myapp.jobs.bridge import Deferred
 from tests.faults.campaign import menu
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
 from tests.faults.campaign.servers import ROOT
-from tests.faults.campaign.world import LEASES, TooLateError, World, environment, set_up_django
+from tests.faults.campaign.world import LEASES, World, environment, set_up_django
 
 OFFSETS = (600, -600)
 DELAY_SECONDS = 2.0
@@ -116,10 +115,7 @@ def _expires_early(world: World, pid: int) -> bool:
     """Freeze a worker until it is declared dead; return whether that was before its lease."""
     beat, lease = (float(seconds) for seconds in LEASES[world.options.lease].values())
     world.workers.send(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    with suppress(TooLateError):
-        world.await_true(lambda: pid not in world.registered(), "it is declared dead", 3 * lease)
-    seconds = time.monotonic() - began
+    seconds = world.seconds_until(lambda: pid not in world.registered(), 3 * lease)
     world.workers.send(pid, signal.SIGCONT)
     world.await_true(lambda: pid in world.registered(), "it registers anew")
     # Its last heartbeat was so long ago at most.

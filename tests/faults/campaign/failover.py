@@ -13,7 +13,7 @@ from tcp_proxy import TcpProxy
 from tests.faults.campaign.away import web
 from tests.faults.campaign.experiment import ALIVE, Experiment, Figure, kept
 from tests.faults.campaign.servers import Server
-from tests.faults.campaign.world import HOME, TooLateError, World
+from tests.faults.campaign.world import HOME, World
 
 WORKERS = 2
 READ_ONLY = {"default_transaction_read_only": "on"}
@@ -107,12 +107,7 @@ def _allow_writes(world: World, proxy: TcpProxy, standby: Server | None) -> floa
 
 def _seconds_until_a_job_ends(world: World, since: float) -> float:
     """Return it; if none does, for how long it was waited for."""
-    patience = world.options.patience
-    try:
-        ended = world.await_true(lambda: world.value(_FIRST_END_SQL, since), "a job ends", patience)
-    except TooLateError:
-        return float(patience)
-    return round(float(ended) - since, 2)
+    return world.seconds_after(since, lambda: world.value(_FIRST_END_SQL, since))
 
 
 class _Probes(threading.Thread):
@@ -146,12 +141,7 @@ class _Probes(threading.Thread):
 
     def seconds_until_ready(self, world: World, since: float) -> float:
         """Return it; if it stayed red, for how long it was waited for."""
-        patience = world.options.patience
-        try:
-            at = world.await_true(lambda: self._first_ready(since), "web is ready", patience)
-        except TooLateError:
-            return float(patience)
-        return round(at - since, 2)
+        return world.seconds_after(since, lambda: self._first_ready(since))
 
     def posts(self, since: float, until: float) -> list[int]:
         """Return the statuses of those that fell into this time as a whole."""

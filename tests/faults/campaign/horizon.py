@@ -190,13 +190,7 @@ def _seconds_until_the_alarm(world: World) -> float | None:
 
 def _seconds_until_recovered(world: World, claims: _Claims, before: float) -> float:
     """Return it; if they do not, for how long it was waited for."""
-    began = time.monotonic()
-    with suppress(TooLateError):
-        world.await_true(
-            lambda: median(claims.times(20)) <= RECOVERED * before, "recovery",
-            world.options.patience,
-        )  # fmt: skip
-    return round(time.monotonic() - began, 1)
+    return world.seconds_until(lambda: median(claims.times(20)) <= RECOVERED * before)
 
 
 def _p99(seconds: list[float]) -> float:

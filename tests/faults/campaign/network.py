@@ -1,15 +1,13 @@
 """The network swallows what a worker sends, and nobody answers: E9."""
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from tcp_proxy import Link, TcpProxy
 
 from tests.faults.campaign import menu
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
-from tests.faults.campaign.world import CONCURRENCY, TooLateError, World
+from tests.faults.campaign.world import CONCURRENCY, World
 
 PARTS = {f"worker {part}" for part in ("claim", "heartbeat", "listen", "reaper")}
 CUT = "the connection is cut"
@@ -87,24 +85,16 @@ def _black_hole(world: World, proxy: TcpProxy, behind: int) -> dict[str, list[fl
     over = time.monotonic() + options.seconds
     lost, logged = list(proxy.links), world.workers.log_size()
     proxy.black_hole(only=_is_listener if options.only_listen else None)
-    found = _seconds(world, lambda: CUT in world.workers.log_since(logged))
+    found = world.seconds_until(lambda: CUT in world.workers.log_since(logged))
     anew: list[float] = []
     if options.only_listen:
-        anew.append(_seconds(world, lambda: "worker listen" in _names(proxy, lost)))
+        anew.append(world.seconds_until(lambda: "worker listen" in _names(proxy, lost)))
     time.sleep(max(0.0, over - time.monotonic()))
     if options.heals and not options.only_listen:
         healed = time.time()
         proxy.forward()
-        anew.append(_seconds(world, lambda: world.value(_STARTED_SINCE_SQL, behind, healed)))
+        anew.append(world.seconds_until(lambda: world.value(_STARTED_SINCE_SQL, behind, healed)))
     return {"found_s": [found], "anew_s": anew}
-
-
-def _seconds(world: World, look: Callable[[], object]) -> float:
-    """Return the seconds until it is so; if it never is, for how long it was waited for."""
-    began = time.monotonic()
-    with suppress(TooLateError):
-        world.await_true(look, "it", world.options.patience, pause=0.1)
-    return round(time.monotonic() - began, 2)
 
 
 def _is_listener(link: Link) -> bool:

@@ -101,16 +101,30 @@ class World:
         `which`: a condition on tracking_task, for some of them.
         """
         query = f"SELECT count(*) FROM tracking_task WHERE end_status IS NULL AND {which}"  # noqa: S608 # literals
-        began = time.monotonic()
-        with suppress(TooLateError):
-            self.await_true(lambda: not self.value(query), "an end", self.options.patience)
-        return round(time.monotonic() - began, 1)
+        return self.seconds_until(lambda: not self.value(query))
 
     def verdict(self) -> dict[str, Any]:
         """Drain; return what the ledgers say."""
         drain_seconds = self.drain()
         with self.server.connect() as connection:
             return {**verdict(connection, self.log), "drain_s": drain_seconds}
+
+    def seconds_until(
+        self, look: Callable[[], object], patience: float | None = None, pause: float = 0.02
+    ) -> float:
+        """Return the seconds until it is so; if it never is, for how long it was waited for."""
+        began = time.monotonic()
+        with suppress(TooLateError):
+            self.await_true(look, "it", patience or self.options.patience, pause)
+        return round(time.monotonic() - began, 2)
+
+    def seconds_after(self, since: float, look: Callable[[], float | None]) -> float:
+        """Return how long after `since` the moment is that `look` finds; if none, patience."""
+        patience = float(self.options.patience)
+        try:
+            return round(float(self.await_true(look, "it", patience) or 0) - since, 2)
+        except TooLateError:
+            return patience
 
     def await_true[T](
         self, look: Callable[[], T], what: str, seconds: float = START_SECONDS, pause: float = 0.02
