@@ -49,17 +49,35 @@ def start_worker(start_program: Callable[..., Program]) -> Callable[..., Program
 
 
 @pytest.fixture
-def web_url(start_program: Callable[..., Program]) -> str:
-    """The base URL of a real web server, as the Procfile starts it."""
+def start_web(start_program: Callable[..., Program]) -> Callable[..., Program]:
+    """Start a web server on a port, as the Procfile does, and wait until it answers."""
+
+    def start_one(
+        port: int, application: str = "myproj.asgi:application", **environment: str
+    ) -> Program:
+        web = start_program(
+            "uvicorn", application, "--port", str(port), "--timeout-graceful-shutdown", "3",
+            "--no-access-log", **environment,
+        )  # fmt: skip
+        web.line("Uvicorn running on")
+        return web
+
+    return start_one
+
+
+@pytest.fixture
+def web_url(start_web: Callable[..., Program]) -> str:
+    """The base URL of a real web server."""
+    port = free_port()
+    start_web(port)
+    return f"http://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    web = start_program(
-        "uvicorn", "myproj.asgi:application", "--port", str(port), "--timeout-graceful-shutdown",
-        "3", "--no-access-log",
-    )  # fmt: skip
-    web.line("Uvicorn running on")
-    return f"http://127.0.0.1:{port}"
+        return int(probe.getsockname()[1])
 
 
 def _listeners() -> set[int]:
