@@ -1,4 +1,4 @@
-"""A server that only reads, as after a failover: how web tells, and that it lets go of it."""
+"""A server that only reads, as after a failover: web lets go of it."""
 
 import logging
 import threading
@@ -7,17 +7,10 @@ from typing import Any
 
 from django.db import connection
 
-from myapp.jobs.retries import READ_ONLY
-
 logger = logging.getLogger(__name__)
 
 # All connections are made anew at most this often.
 SECONDS_BETWEEN = 5.0
-
-
-def only_reads(error: BaseException | None) -> bool:
-    """Tell whether the server refused to write because it only reads."""
-    return getattr(getattr(error, "__cause__", None), "sqlstate", None) == READ_ONLY
 
 
 class Leaver:

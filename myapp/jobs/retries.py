@@ -65,8 +65,12 @@ class RetryPolicy:
         return random.uniform(0, ceiling)  # noqa: S311 # nosec B311 # spread, not secrecy
 
     def _covers(self, error: BaseException) -> bool:
-        only_reads = getattr(error.__cause__, "sqlstate", None) == READ_ONLY
-        return isinstance(error, self.on) or (only_reads and OperationalError in self.on)
+        return isinstance(error, self.on) or (only_reads(error) and OperationalError in self.on)
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)
+
+
+def only_reads(error: BaseException | None) -> bool:
+    """Tell whether the server refused to write because it only reads, to Django's users."""
+    return getattr(getattr(error, "__cause__", None), "sqlstate", None) == READ_ONLY

@@ -24,6 +24,7 @@ from procrastinate.contrib.django.utils import connector_params
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
+from myapp.jobs.retries import READ_ONLY
 from tasks.engine.errors import TooFewConnectionsError
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,6 @@ DEADLINE_SECONDS = 9.0
 
 # A server that only reads is left at most this often.
 SECONDS_BETWEEN_ERAS = 5.0
-
-READ_ONLY = "25006"
 
 _SQL = Path(__file__).parent / "sql"
 _BUDGET_SQL = (_SQL / "connection_budget.sql").read_text()

@@ -16,10 +16,11 @@ from rest_framework.views import set_rollback
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.deferral import AlreadyWaitingError
-from myapp.jobs.failover import leaver, only_reads
+from myapp.jobs.failover import leaver
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
 from myapp.jobs.rest.parsers import BodyTooLargeError
+from myapp.jobs.retries import only_reads
 from myapp.jobs.tracking.errors import (
     JobMissingError,
     TaskNotCancellableError,
