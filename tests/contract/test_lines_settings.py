@@ -212,7 +212,8 @@ def test_gate_runs_the_suite_with_branch_coverage_of_80() -> None:
 
 
 def test_gate_runs_the_suite_on_python_312_too() -> None:
-    assert re.search(r'make test .*INTERPRETER="\$python_312"', _gate())
+    assert 'on_python=(VENV=.venv-3.12 INTERPRETER="$python_312")' in _gate()
+    assert len(re.findall(r'make test "\$\{on_python\[@\]\}"', _gate())) == 2
     assert "find_python 3.12" in _gate()
     assert _pyproject()["project"]["requires-python"] == ">=3.12"
     assert (PROJECT / ".python-version").read_text().startswith("3.13")
