@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
+from tasks.engine.floors import Floors
 from tasks.engine.manager import Claim, EngineManager
 from tasks.engine.work import Work
 
@@ -74,11 +75,13 @@ class Claimer:
         works: Mapping[str, Work],
         places: Places,
         queues: list[str] | None,
+        floors: Floors,
     ) -> None:
         self._manager = manager
         self._works = works
         self._places = places
         self._queues = queues
+        self._floors = floors
         self._plain_names = [name for name, work in works.items() if not work.is_async]
         self._async_names = [name for name, work in works.items() if work.is_async]
         self._all_async = False  # the last claim brought async jobs only
@@ -116,7 +119,9 @@ class Claimer:
             window=None if both else WINDOW_OF_ONE_KIND,
             looks=LOOKS_WHEN_IDLE if self._short else LOOKS,
             from_lock=self._from_lock,
+            floors=self._floors.current,
         )
+        self._floors.note(claim.jobs)
         plain = sum(not self._works[job.task_name].is_async for job in claim.jobs)
         self._all_async = bool(claim.jobs) and plain == 0
         self._short = len(claim.jobs) < slots

@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 
 # Procrastinate's pool: progress and its own deferrer of schedules share these.
 POOL_SIZE = 2
-# Claims, outcomes, LISTEN, the heartbeat and the reaper have one each; one serves the ORM of all
-# async tasks (asgiref's thread-sensitive thread).
-_OTHERS = 6
+# Claims, outcomes, LISTEN, the heartbeat and the reaper have one each, and floors while vacuum is
+# held up; one serves the ORM of all async tasks (asgiref's thread-sensitive thread).
+_OTHERS = 7
 
 # The engine's statements are built of probes into indexes that hold just what they look for. With
 # these the planner has no other way to run them, whatever its statistics say of a queue that was

@@ -1,4 +1,4 @@
-"""Who keeps Postgres from removing dead rows: every claim walks past those of the queue."""
+"""Who keeps Postgres from removing dead rows, which lie before the jobs that claims look for."""
 
 import logging
 from typing import Any
@@ -9,12 +9,17 @@ logger = logging.getLogger(__name__)
 # dead rows by then. A backup or a report beside a quiet queue does no harm.
 ALARM_SECONDS = 30.0
 ALARM_DEAD_ROWS = 5_000
+# With so many claims begin at floors.
+HELD_DEAD_ROWS = 5_000
 
 
 class Horizon:
     """Takes in what is oldest at each look; judges by how long that stays the same."""
 
     def __init__(self) -> None:
+        # Many dead rows, and a transaction that was the oldest at two looks; from then on whatever
+        # transaction is, since reports that overlap relieve one another.
+        self.is_held = False
         self._oldest: str | None = None
         self._since = 0.0
         self._told = False
@@ -22,6 +27,8 @@ class Horizon:
     def take(self, oldest: dict[str, Any] | None, *, dead_rows: int, now: float) -> None:
         """Take the oldest transaction that may still see dead rows, `xid` and `holder`, if any."""
         xid = oldest["xid"] if oldest else None
+        is_many = oldest is not None and dead_rows >= HELD_DEAD_ROWS
+        self.is_held = is_many and (self.is_held or xid == self._oldest)
         if xid != self._oldest:
             self._move(xid, now)
         if oldest is None or self._told or dead_rows < ALARM_DEAD_ROWS:
@@ -30,7 +37,7 @@ class Horizon:
             self._told = True
             logger.error(
                 "%s holds up vacuum for %.0f s: %d dead rows of the queue cannot be removed, and"
-                " every claim walks past them",
+                " each worker walks past them about once a second",
                 oldest["holder"], now - self._since, dead_rows,
             )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """EngineManager: the statements that claim and complete, in the place of Procrastinate's own."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,12 @@ from tasks.engine.run import ClaimedJob
 
 _SQL = Path(__file__).parent / "sql"
 CLAIM_SQL = (_SQL / "claim.sql").read_text()
+_CLAIM_FROM_FLOORS_SQL = re.sub(
+    r"-- ready, from the beginning\n.*-- end of ready\n",
+    lambda _: (_SQL / "ready_from_floors.sql").read_text(),
+    CLAIM_SQL,
+    flags=re.DOTALL,
+)
 COMPLETE_SQL = (_SQL / "complete.sql").read_text()
 _RUN_NUMBER_SQL = (_SQL / "run_number.sql").read_text()
 
@@ -45,11 +52,12 @@ class EngineManager(JobManager):
         When another worker took a job of the same lock in the same moment, claims once more, at
         once, without looking at locks.
         """
+        sql = claim_sql(parameters)
         try:
-            rows = await self.claiming.fetch(CLAIM_SQL, parameters)
+            rows = await self.claiming.fetch(sql, parameters)
         except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected) as error:
             self._count_contention(error)
-            rows = await self.claiming.fetch(CLAIM_SQL, {**parameters, "looks": 0})
+            rows = await self.claiming.fetch(sql, {**parameters, "looks": 0})
         jobs = [ClaimedJob(*row[:-2]) for row in rows if row[0] is not None]
         return Claim(jobs, *rows[0][-2:])
 
@@ -78,6 +86,11 @@ class EngineManager(JobManager):
     def _count_contention(self, error: psycopg.Error) -> None:
         kind = "deadlock" if isinstance(error, psycopg.errors.DeadlockDetected) else "lock_race"
         self.counts[kind] += 1
+
+
+def claim_sql(parameters: Mapping[str, Any]) -> str:
+    """Return the claim that these parameters ask for: from floors, or from the beginning."""
+    return CLAIM_SQL if parameters["floors"] is None else _CLAIM_FROM_FLOORS_SQL
 
 
 def complete_parameters(outcomes: Iterable[Outcome]) -> dict[str, Any]:

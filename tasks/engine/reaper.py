@@ -51,7 +51,7 @@ NOTIFY_USAGE_WELL = 0.4
 _SMALLEST_ID = UUID(int=0)
 
 _SQL = Path(__file__).parent / "sql"
-_LOOK_SQL = (_SQL / "look.sql").read_text()
+LOOK_SQL = (_SQL / "look.sql").read_text()
 _ELECT_SQL = "SELECT pg_try_advisory_xact_lock(%s, 0) AS elected"
 _DECLARE_DEAD_SQL = (_SQL / "declare_dead.sql").read_text()
 _CRASHED_JOBS_SQL = (_SQL / "crashed_jobs.sql").read_text()
@@ -180,7 +180,7 @@ class Reaper:
         self._next_sweep = 0.0
         self._told_of_foreign = False
         self._told_of_notify_queue = False
-        self._horizon = Horizon()
+        self.horizon = Horizon()
         self._left_out = 0
         # Workers of ours beside this one, at the last look; None: there is none to go by.
         self.others: int | None = None
@@ -224,7 +224,7 @@ class Reaper:
             raise
         self._tell_of_foreign(seen["foreign"])
         self._tell_of_notify_queue(seen["notify_usage"])
-        self._horizon.take(seen["oldest"], dead_rows=seen["dead_rows"], now=time.monotonic())
+        self.horizon.take(seen["oldest"], dead_rows=seen["dead_rows"], now=time.monotonic())
         held: list[dict[str, Any]] = seen["held"]
         return held
 
@@ -247,7 +247,7 @@ class Reaper:
             "queues": self._queues,
             "lock_class": LOCK_CLASS,
         }
-        cursor = await connection.execute(_LOOK_SQL, parameters)
+        cursor = await connection.execute(LOOK_SQL, parameters)
         return await cursor.fetchone()
 
     async def _reap(self, connection: psycopg.AsyncConnection[Any], dead: list[DeadWorker]) -> None:

@@ -25,6 +25,7 @@ from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import renew_django_connections
 from tasks.engine.errors import MiddlewareRefusedError, TooManyThreadsLostError
+from tasks.engine.floors import Floors
 from tasks.engine.heartbeat import Heartbeat
 from tasks.engine.listening import Listener
 from tasks.engine.manager import Claim
@@ -68,7 +69,9 @@ class EngineWorker(Worker):
         self.lease = lease
         self.manager = app.job_manager
         self.places = Places(async_places=self.concurrency, threads=threads)
-        self.claimer = Claimer(self.manager, app.works, self.places, queues)
+        self.reaper = Reaper(lease, queues=queues, worker_name=name, names=list(app.works))
+        self.floors = Floors(self.reaper.horizon, list(app.works))
+        self.claimer = Claimer(self.manager, app.works, self.places, queues, self.floors)
         self.completer = Completer(self.manager, self._written)
         self.runner = Runner(
             manager=self.manager,
@@ -81,7 +84,6 @@ class EngineWorker(Worker):
             delete=DeleteJobCondition(self.delete_jobs).value,
         )
         self.runner.on_left = self._left
-        self.reaper = Reaper(lease, queues=queues, worker_name=name, names=list(app.works))
         self.heartbeat = Heartbeat(
             name=name, interval=lease.heartbeat, on_registered=self._registered_as
         )
@@ -144,6 +146,7 @@ class EngineWorker(Worker):
         sides = {
             "completer": self.completer.run(),
             "reaper": self._look_around(),
+            "floors": self.floors.keep(on_ready=self._new_job_event.set),
             "schedules": self._defer_schedules(),
             "heartbeat": self._await_heartbeat(),
             "connection": self._renew_connection(),
@@ -428,6 +431,7 @@ class EngineWorker(Worker):
             task.cancel()
         await asyncio.gather(written, *side_tasks, return_exceptions=True)
         await self.reaper.close()
+        await self.floors.close()
         await self.manager.close()
         await asyncio.to_thread(self.heartbeat.stop)
         self.watchdog.stop()

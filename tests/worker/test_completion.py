@@ -21,6 +21,8 @@ from tasks.engine import reaper
 from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import engine_parameters
+from tasks.engine.floors import Floors
+from tasks.engine.horizon import Horizon
 from tasks.engine.manager import COMPLETE_SQL, EngineManager, complete_parameters
 from tasks.engine.outcome import Outcome, outcome_of
 from tasks.engine.progress import PROGRESS_SQL
@@ -59,7 +61,7 @@ async def _desk(app: Any) -> AsyncIterator[Desk]:
     """Claim all that waits."""
     manager = EngineManager(app.connector)
     places = Places(async_places=100, threads=100)
-    claim = await Claimer(manager, app.works, places, None).claim(WORKER_ID)
+    claim = await Claimer(manager, app.works, places, None, Floors(Horizon(), [])).claim(WORKER_ID)
     runs = [
         Run(
             job,

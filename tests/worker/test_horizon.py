@@ -8,8 +8,8 @@ import pytest
 from procrastinate.contrib.django.utils import connector_params
 from psycopg.rows import dict_row
 
-from tasks.engine.horizon import ALARM_DEAD_ROWS, ALARM_SECONDS, Horizon
-from tasks.engine.reaper import _LOOK_SQL
+from tasks.engine.horizon import ALARM_DEAD_ROWS, ALARM_SECONDS, HELD_DEAD_ROWS, Horizon
+from tasks.engine.reaper import LOOK_SQL
 
 ONE, ANOTHER = {"xid": "7", "holder": "session 1"}, {"xid": "8", "holder": "session 2"}
 MANY = ALARM_DEAD_ROWS
@@ -60,6 +60,36 @@ def test_what_does_no_harm_is_not_said(
     assert _told(caplog, *takes) == []
 
 
+HELD = HELD_DEAD_ROWS
+
+
+@pytest.mark.parametrize(
+    ("takes", "is_held"),
+    [
+        ([(ONE, HELD)], False),
+        ([(ONE, HELD), (ONE, HELD)], True),
+        ([(ONE, HELD), (ONE, HELD - 1)], False),
+        ([(ONE, HELD), (ANOTHER, HELD)], False),
+        ([(ONE, HELD), (ONE, HELD), (ANOTHER, HELD)], True),
+        ([(ONE, HELD), (ONE, HELD), (ONE, HELD - 1), (ANOTHER, HELD)], False),
+        ([(ONE, HELD), (ONE, HELD), (None, HELD)], False),
+        ([(None, HELD), (None, HELD)], False),
+    ],
+    ids=[
+        "seen once", "seen twice", "a quiet queue", "another each time", "relieved by another",
+        "removed", "ended", "none",
+    ],
+)  # fmt: skip
+def test_it_is_held_while_transactions_relieve_one_that_stayed(
+    takes: list[tuple[Any, int]], is_held: bool
+) -> None:
+    horizon = Horizon()
+    for oldest, dead_rows in takes:
+        horizon.take(oldest, dead_rows=dead_rows, now=0.0)
+
+    assert horizon.is_held == is_held
+
+
 @pytest.mark.parametrize("writes", [True, False], ids=["writes", "reads"])
 @pytest.mark.django_db(transaction=True)
 def test_a_look_finds_the_session_that_sits_in_a_transaction(writes: bool) -> None:
@@ -76,4 +106,4 @@ def test_a_look_finds_the_session_that_sits_in_a_transaction(writes: bool) -> No
 def _look() -> Any:
     parameters = {"worker_id": 1, "queues": None, "lock_class": 0}
     with psycopg.connect(**connector_params(), row_factory=dict_row) as connection:
-        return connection.execute(_LOOK_SQL, parameters).fetchone()
+        return connection.execute(LOOK_SQL, parameters).fetchone()

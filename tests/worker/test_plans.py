@@ -22,8 +22,16 @@ from myapp.jobs.tracking import services
 from tasks.engine import reaper
 from tasks.engine.claiming import LOOKS, WINDOW_OF_ONE_KIND, Claimer, Places
 from tasks.engine.connections import engine_parameters
+from tasks.engine.floors import MAX_GROUPS, Floors
 from tasks.engine.heartbeat import LOCK_CLASS
-from tasks.engine.manager import CLAIM_SQL, COMPLETE_SQL, Claim, complete_parameters
+from tasks.engine.horizon import Horizon
+from tasks.engine.manager import (
+    CLAIM_SQL,
+    COMPLETE_SQL,
+    Claim,
+    claim_sql,
+    complete_parameters,
+)
 from tasks.engine.outcome import Outcome
 from tasks.engine.progress import PROGRESS_SQL
 
@@ -172,6 +180,41 @@ def test_a_claim_costs_what_it_brings_and_not_what_waits(server: Connection, bac
         assert plan.table_scans == [], (statistics, plan)
         assert plan.sorted_rows <= LOOKS + groups * SLOTS, (statistics, plan)
         assert plan.buffers <= most, (statistics, plan)
+
+
+@pytest.mark.parametrize("statistics", ["of an empty table", "true"])
+def test_a_claim_from_floors_reads_what_comes_after_them(
+    server: Connection, statistics: str
+) -> None:
+    _fill(server, "'samples ' || n % 5, 'plain', n % 4, NULL::text, NULL::timestamptz", BACKLOG)
+    if statistics == "true":
+        _analyze(server)
+    groups = [(f"samples {queue}", priority) for queue in range(5) for priority in range(4)]
+    floors = [{"queue_name": queue, "priority": p, "id": BACKLOG // 2} for queue, p in groups]
+    parameters = {**_claim_parameters(), "floors": json.dumps(floors)}
+
+    plan = _explain(server, claim_sql(parameters), parameters)
+
+    assert plan.rows == SLOTS, plan
+    assert plan.table_scans == [], plan
+    assert plan.removed_rows == 0, plan
+    assert plan.sorted_rows <= len(groups) * SLOTS, plan
+    assert plan.buffers <= 200 + 30 * SLOTS + 6 * len(groups) * SLOTS, plan
+
+
+@pytest.mark.parametrize("statistics", ["of an empty table", "true"])
+def test_a_walk_probes_once_for_each_queue_and_priority(
+    server: Connection, statistics: str
+) -> None:
+    _fill(server, "'samples ' || n % 5, 'plain', n % 4, NULL::text, NULL::timestamptz", BACKLOG)
+    if statistics == "true":
+        _analyze(server)
+
+    plan = _explain(server, _sql("floors.sql"), {"names": NAMES, "most": MAX_GROUPS + 1})
+
+    assert plan.table_scans == [], plan
+    assert plan.removed_rows == 0, plan
+    assert plan.buffers <= 20 + 12 * 5 * 4, plan
 
 
 def test_a_worker_full_of_one_kind_looks_no_further_than_its_window(server: Connection) -> None:
@@ -344,7 +387,7 @@ def _claim_parameters(
     works: Any = {name: SimpleNamespace(is_async=name == "slow") for name in NAMES}
     manager: Any = SimpleNamespace(claim=keep)
     places = Places(async_places=async_places, threads=SLOTS)
-    asyncio.run(Claimer(manager, works, places, queues).claim(1))
+    asyncio.run(Claimer(manager, works, places, queues, Floors(Horizon(), [])).claim(1))
     return asked
 
 

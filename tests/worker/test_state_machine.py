@@ -853,7 +853,7 @@ def _claim_parameters(worker: int, slots: int, looks: int, from_lock: str) -> di
     return {
         "worker_id": worker, "queues": None, "names": [NAME], "plain_names": [NAME],
         "slots": slots, "threads": slots, "async_slots": 0, "window": None,
-        "looks": looks, "from_lock": from_lock,
+        "looks": looks, "from_lock": from_lock, "floors": None,
     }  # fmt: skip
 
 

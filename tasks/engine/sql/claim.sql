@@ -1,7 +1,8 @@
 -- claim: up to `slots` jobs become ours, in one statement; priority first, then the oldest.
 --
 -- What may run is in three places, each a partial index that holds nothing else:
---   ready  no lock, no time: workers_job_ready, read in order for each queue that has any
+--   ready  no lock, no time: workers_job_ready, read in order for each queue that has any; while
+--          vacuum is held up, ready_from_floors.sql stands in its place
 --   due    a time, which has come: workers_job_due, the first ones of each queue and priority
 --   heads  the first job of a lock, if nothing of that lock runs: workers_job_lock_head, hopping from
 --          lock to lock (a loose index scan), `looks` locks a claim from `from_lock` on; the next
@@ -18,7 +19,9 @@
 --
 -- Always answers with one row at least: its `next_due_in` (seconds until a job falls due) and
 -- `next_lock` (null: the last lock was seen) stand beside a null id when nothing was claimed.
-WITH RECURSIVE queue (name) AS (
+WITH RECURSIVE
+-- ready, from the beginning
+queue (name) AS (
     (
         SELECT queue_name FROM procrastinate_jobs
         WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL
@@ -32,7 +35,29 @@ WITH RECURSIVE queue (name) AS (
         WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL AND queue_name > queue.name
         ORDER BY queue_name, priority DESC, id LIMIT 1
     ) AS next
-), due_group (queue_name, priority) AS (
+), ready AS MATERIALIZED (
+    SELECT job.id, job.priority, job.task_name
+    FROM queue
+    CROSS JOIN LATERAL (
+        SELECT candidate.id, candidate.priority, candidate.task_name
+        FROM (
+            SELECT id, priority, task_name FROM procrastinate_jobs
+            WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL
+              AND queue_name >= queue.name AND queue_name <= queue.name
+            ORDER BY queue_name, priority DESC, id LIMIT %(window)s
+        ) AS candidate
+        CROSS JOIN LATERAL (
+            SELECT status FROM procrastinate_jobs
+            WHERE id = candidate.id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS free
+        WHERE free.status::text = 'todo' AND candidate.task_name = ANY(%(names)s)
+        LIMIT %(slots)s
+    ) AS job
+    WHERE %(queues)s::text[] IS NULL OR queue.name = ANY(%(queues)s)
+),
+-- end of ready
+due_group (queue_name, priority) AS (
     (
         SELECT queue_name, priority FROM procrastinate_jobs
         WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NOT NULL
@@ -64,26 +89,6 @@ WITH RECURSIVE queue (name) AS (
         ORDER BY lock, priority DESC, id LIMIT 1
     ) AS next
     WHERE look.step <= %(looks)s
-), ready AS MATERIALIZED (
-    SELECT job.id, job.priority, job.task_name
-    FROM queue
-    CROSS JOIN LATERAL (
-        SELECT candidate.id, candidate.priority, candidate.task_name
-        FROM (
-            SELECT id, priority, task_name FROM procrastinate_jobs
-            WHERE status = 'todo' AND lock IS NULL AND scheduled_at IS NULL
-              AND queue_name >= queue.name AND queue_name <= queue.name
-            ORDER BY queue_name, priority DESC, id LIMIT %(window)s
-        ) AS candidate
-        CROSS JOIN LATERAL (
-            SELECT status FROM procrastinate_jobs
-            WHERE id = candidate.id
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) AS free
-        WHERE free.status::text = 'todo' AND candidate.task_name = ANY(%(names)s)
-        LIMIT %(slots)s
-    ) AS job
-    WHERE %(queues)s::text[] IS NULL OR queue.name = ANY(%(queues)s)
 ), due AS MATERIALIZED (
     SELECT job.id, job.priority, job.task_name
     FROM due_group
