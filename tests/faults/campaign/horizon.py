@@ -1,5 +1,6 @@
 """Dead rows that cannot be removed, since a transaction might still see them: E14."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 
 from tests.faults.campaign import menu
 from tests.faults.campaign.experiment import ALIVE, Experiment, Figure
@@ -20,6 +22,8 @@ CLAIMS = 200
 # Claims have recovered when their median is no more than so many times what it was.
 RECOVERED = 2.0
 REPORTS_AT_A_TIME = 3
+# How often a worker looks around.
+LOOK_SECONDS = 1.5
 
 _UNFINISHED_SQL = "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))"
 _DONE_SQL = "SELECT count(*) FROM tracking_task WHERE end_status = 'DONE'"
@@ -101,15 +105,21 @@ class _Load:
 
 
 class _Claims:
-    """The workers' own claim, on a connection like theirs."""
+    """The workers' own claim, on a connection like theirs, from floors kept as they keep them."""
 
     def __init__(self) -> None:
         # Models are there once Django is set up.
         from tasks.engine.connections import engine_parameters
-        from tasks.engine.manager import CLAIM_SQL
+        from tasks.engine.floors import Floors
+        from tasks.engine.horizon import Horizon
 
-        self._sql = CLAIM_SQL
-        self._connection: psycopg.Connection[Any] = psycopg.connect(**engine_parameters("probe"))
+        self._connection: psycopg.Connection[Any] = psycopg.connect(
+            **engine_parameters("probe"), autocommit=True
+        )
+        self._horizon = Horizon()
+        self._floors = Floors(self._horizon, [menu.pass_by.name])
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._keep_floors, daemon=True).start()
         self._parameters = {
             "worker_id": None, "queues": None, "names": [menu.pass_by.name], "plain_names": [],
             "slots": 1, "threads": 1, "async_slots": 1, "window": None, "looks": 64,
@@ -121,12 +131,36 @@ class _Claims:
         return [self._time() for _ in range(claims)]
 
     def _time(self) -> float:
+        from tasks.engine.manager import claim_sql
+        from tasks.engine.run import ClaimedJob
+
         time.sleep(0.02)
+        parameters = {**self._parameters, "floors": self._floors.current}
+        self._connection.execute("BEGIN")
         began = time.monotonic()
-        self._connection.execute(self._sql, self._parameters)
+        rows = self._connection.execute(claim_sql(parameters), parameters).fetchall()
         seconds = time.monotonic() - began
-        self._connection.rollback()
+        # Not by psycopg, which would forget what is prepared.
+        self._connection.pgconn.exec_(b"ROLLBACK")
+        jobs = [ClaimedJob(*row[:-2]) for row in rows if row[0] is not None]
+        self._loop.call_soon_threadsafe(self._floors.note, jobs)
         return seconds
+
+    def _keep_floors(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.create_task(self._look_around())
+        self._loop.run_until_complete(self._floors.keep(on_ready=lambda: None))
+
+    async def _look_around(self) -> None:
+        from tasks.engine.connections import EngineConnection
+        from tasks.engine.reaper import LOOK_SQL
+
+        engine = EngineConnection("probe", row_factory=dict_row)
+        parameters = {"worker_id": 0, "queues": None, "lock_class": 0}
+        while True:
+            (seen,) = await engine.fetch(LOOK_SQL, parameters)
+            self._horizon.take(seen["oldest"], dead_rows=seen["dead_rows"], now=time.monotonic())
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The campaign's workers: `procrastinate --app=tests.faults.campaign.worker.app worker`.
 
 FAULTS_TWIN names a way in which the engine is broken on purpose, to see that the harness tells.
-FAULTS_HORIZON is after how many seconds, and dead rows, it says who holds up vacuum.
+FAULTS_HORIZON is after how many seconds, and dead rows, it says who holds up vacuum; with as many
+its claims begin at floors.
 """
 
 import os
@@ -16,6 +17,7 @@ app = JobsApp(specs=specs_in(vars(menu)), import_paths=["tests.faults.campaign.f
 
 if limits := os.environ.get("FAULTS_HORIZON"):
     seconds, rows = limits.split()
-    horizon.ALARM_SECONDS, horizon.ALARM_DEAD_ROWS = float(seconds), int(rows)
+    horizon.ALARM_SECONDS = float(seconds)
+    horizon.ALARM_DEAD_ROWS = horizon.HELD_DEAD_ROWS = int(rows)
 if twin := os.environ.get("FAULTS_TWIN"):
     twins.break_engine(twin)
