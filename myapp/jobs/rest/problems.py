@@ -3,13 +3,16 @@
 import logging
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
@@ -27,6 +30,7 @@ from myapp.jobs.tracking.errors import (
     TaskNotFoundError,
     TaskNotRetryableError,
 )
+from myapp.jobs.tracking.selectors import task_list
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     set_rollback()
     error = _as_api_error(error)
     if isinstance(error, AppError):
-        return _answer(_status_of(error), detail=str(error), code=error.code, errors=_parts(error))
+        return _answer_to_app_error(error, context["request"])
     if _is_database_away(error):
         logger.error("database unavailable: %s", error)
         return _answer(503, detail=_unavailable())
@@ -145,6 +149,27 @@ def _status_of(error: AppError) -> int:
         if kind in _STATUS_OF_ERROR:
             return _STATUS_OF_ERROR[kind]
     return 400
+
+
+def _answer_to_app_error(error: AppError, request: Request) -> Response:
+    headers, members = {}, {}
+    if isinstance(error, AlreadyWaitingError) and _may_see(request.user, error.task_id):
+        endpoint = reverse("tracking:task-status", args=[error.task_id])
+        members = {"task_id": str(error.task_id), "status_endpoint": endpoint}
+        headers["Location"] = endpoint
+    response = _answer(
+        _status_of(error),
+        detail=str(error),
+        code=error.code,
+        errors=_parts(error),
+        headers=headers,
+    )
+    response.data |= members
+    return response
+
+
+def _may_see(caller: Any, task_id: UUID | None) -> bool:
+    return task_id is not None and task_list(caller=caller).filter(pk=task_id).exists()
 
 
 def _parts(error: AppError) -> list[dict[str, str]]:

@@ -25,6 +25,15 @@ PROBLEM_SCHEMA = {
         "code": {"type": "string", "description": "What went wrong, in one word for programs."},
         "detail": {"type": "string", "description": "What went wrong, for people."},
         "request_id": {"type": "string", "description": "Also sent as X-Correlation-ID."},
+        "task_id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "The task that waits already, where the caller may see it.",
+        },
+        "status_endpoint": {
+            "type": "string",
+            "description": "The path to ask how that task stands; also sent as Location.",
+        },
         "errors": {
             "type": "array",
             "description": "One for each field that was refused.",
@@ -63,6 +72,12 @@ _HEADERS: dict[int, dict[str, Any]] = {
             "schema": {"type": "string"},
         }
     },
+    409: {
+        "Location": {
+            "description": "Where to ask how the task that waits already stands.",
+            "schema": {"type": "string", "format": "uri-reference"},
+        },
+    },
     429: {"Retry-After": RETRY_AFTER_HEADER},
     503: {"Retry-After": RETRY_AFTER_HEADER},
 }
@@ -73,7 +88,7 @@ _DESCRIPTIONS = {
     403: "The caller may not do this, or a session came without its CSRF token.",
     404: "There is no such thing, or it is not the caller's.",
     406: "The API speaks JSON only.",
-    409: "The task is in a state in which this cannot be done.",
+    409: "This cannot be done as things stand now.",
     413: "The body or the arguments in it are too large.",
     415: "The body is not `application/json`.",
     429: "Too many requests; `Retry-After` says when to come back.",

@@ -1,0 +1,96 @@
+"""A job that may wait once only: the 409 leads to the one that waits, for who may see it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import job_samples
+import pytest
+from api_schema import ApiDescription
+from django.db import connection
+from django.urls import include, path
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
+
+from myapp.jobs.bridge import Deferred, owned_by
+from myapp.jobs.rest.door import accepted
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+type ClientOf = Callable[[Any], APIClient]
+
+LOCK = "one at a time"
+ONCE = job_samples.describe_run.configure(queueing_lock=LOCK)
+
+
+class OnceApi(APIView):
+    def post(self, request: Request) -> Response:
+        with owned_by(request.user.pk):
+            return accepted(ONCE.defer().task_id, message="Task created")
+
+
+urlpatterns = [
+    path("api/tasks/", include("myapp.jobs.tracking.urls")),
+    path("once/", OnceApi.as_view()),
+]
+
+
+@pytest.fixture
+def waiting(admin: Any) -> Deferred:
+    """A job of the admin's that waits."""
+    with owned_by(admin.pk):
+        return ONCE.defer()
+
+
+def test_who_may_see_it_is_led_to_the_task_that_waits(
+    client_of: ClientOf, admin: Any, user: Any, allow: Any, waiting: Deferred
+) -> None:
+    operator = allow(user, "tracking.view_task")
+
+    for caller in (admin, operator):
+        answer = client_of(caller).post("/once/")
+
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (409, "already_waiting")
+        assert problem["task_id"] == str(waiting.task_id)
+        assert problem["status_endpoint"] == answer["Location"]
+        assert client_of(caller).get(answer["Location"]).json()["id"] == problem["task_id"]
+
+
+def test_nobody_else_learns_its_id(client_of: ClientOf, user: Any, waiting: Deferred) -> None:
+    answer = client_of(user).post("/once/")
+
+    assert answer.status_code == 409
+    assert not answer.has_header("Location")
+    assert not {"task_id", "status_endpoint"} & answer.json().keys()
+    assert str(waiting.task_id) not in answer.content.decode()
+
+
+def test_a_job_without_a_task_is_led_to_by_nobody(client_of: ClientOf, admin: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock)"
+            " VALUES ('samples', 'nap', %s)",
+            [LOCK],
+        )
+
+    answer = client_of(admin).post("/once/")
+
+    assert answer.status_code == 409
+    assert "task_id" not in answer.json()
+
+
+@pytest.mark.urls("myproj.urls")
+def test_a_retry_is_led_to_the_task_that_waits_in_its_place(
+    client_of: ClientOf, admin: Any, waiting: Deferred
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed'")
+    with owned_by(admin.pk):
+        second = ONCE.defer()
+
+    answer = client_of(admin).post(f"/api/tasks/{waiting.task_id}/retry/")
+
+    assert (answer.status_code, answer.json()["task_id"]) == (409, str(second.task_id))
+    ApiDescription().assert_describes(answer)
