@@ -207,6 +207,19 @@ JOBS_REQUEST_MAX_BYTES: int = _env.int(
     "JOBS_REQUEST_MAX_BYTES", 128 * 1024, validate=valid.Range(1024, 64 * 1024 * 1024)
 )
 
+# Hours an Idempotency-Key is remembered: as long as a client may go on sending its request again.
+JOBS_IDEMPOTENCY_KEY_HOURS: int = _env.int(
+    "JOBS_IDEMPOTENCY_KEY_HOURS", 24, validate=valid.Range(1, 24 * 365)
+)
+
+# The priorities that a caller of the API may ask for; staff who may change tasks have no bounds.
+JOBS_API_PRIORITY_MIN: int = _env.int(
+    "JOBS_API_PRIORITY_MIN", -10, validate=valid.Range(-(2**31), 2**31 - 1)
+)
+JOBS_API_PRIORITY_MAX: int = _env.int(
+    "JOBS_API_PRIORITY_MAX", 10, validate=valid.Range(-(2**31), 2**31 - 1)
+)
+
 # Days an ended task is kept, with its arguments, result and attempts.
 JOBS_RETENTION_DAYS: int = _env.int("JOBS_RETENTION_DAYS", 30, validate=valid.Range(1, 3650))
 

@@ -60,6 +60,9 @@ JOBS_ATOMIC_SECONDS = env.JOBS_ATOMIC_SECONDS
 JOBS_ARGUMENTS_MAX_BYTES = env.JOBS_ARGUMENTS_MAX_BYTES
 JOBS_RESULT_MAX_BYTES = env.JOBS_RESULT_MAX_BYTES
 JOBS_REQUEST_MAX_BYTES = env.JOBS_REQUEST_MAX_BYTES
+JOBS_IDEMPOTENCY_KEY_HOURS = env.JOBS_IDEMPOTENCY_KEY_HOURS
+JOBS_API_PRIORITY_MIN = env.JOBS_API_PRIORITY_MIN
+JOBS_API_PRIORITY_MAX = env.JOBS_API_PRIORITY_MAX
 JOBS_RETENTION_DAYS = env.JOBS_RETENTION_DAYS
 
 # --- Applications and requests ---------------------------------------------------------------
@@ -83,6 +86,7 @@ INSTALLED_APPS = [
     "myapp.jobs.tracking",
     "myapp.jobs.workers",
     "myapp.jobs.throttles",
+    "myapp.jobs.idempotency",
     "myapp.jobs.access",
     "myapp.jobs.dashboard",
     "myapp.users",

@@ -43,6 +43,7 @@ __all__ = [
     "ConfiguredTask",
     "Deferred",
     "ItemsRefusedError",
+    "OptionArguments",
     "RetryPolicy",
     "TaskSpec",
     "app",

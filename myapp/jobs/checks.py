@@ -15,11 +15,14 @@ from myapp.errors import AppError
 OUR_SETTINGS = frozenset(
     {
         "JOBS_ACTIVATION_LINK_HOURS",
+        "JOBS_API_PRIORITY_MAX",
+        "JOBS_API_PRIORITY_MIN",
         "JOBS_ARGUMENTS_MAX_BYTES",
         "JOBS_ATOMIC_SECONDS",
         "JOBS_BEHIND_TLS_PROXY",
         "JOBS_EAGER",
         "JOBS_HARD_LIMIT_SECONDS",
+        "JOBS_IDEMPOTENCY_KEY_HOURS",
         "JOBS_PUBLIC_URL",
         "JOBS_REQUEST_MAX_BYTES",
         "JOBS_RESULT_MAX_BYTES",

@@ -14,7 +14,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from myapp import tasks
-from myapp.jobs.bridge import Deferred, owned_by
+from myapp.jobs.bridge import Deferred, OptionArguments, owned_by
 from myapp.users.errors import (
     ActivationLinkExpiredError,
     ActivationLinkInvalidError,
@@ -32,23 +32,36 @@ _ENDINGS_TRIED = 3
 
 
 def sign_up(*, email: str, password: str, username: str = "") -> Deferred:
-    """Create an inactive user and the job of their activation mail: both, or neither.
+    """Create an inactive user and the job of their activation mail, as `enter` does."""
+    return enter(applicant(email=email, password=password), username=username)
+
+
+def applicant(*, email: str, password: str) -> User:
+    """Return the inactive user to be, of whom nothing is written yet.
+
+    Hashing takes a tenth of a second on purpose: not while a transaction is open.
+    """
+    user = User(email=User.objects.normalize_email(email), is_active=False)
+    user.password = make_password(password)
+    return user
+
+
+def enter(user: User, *, username: str = "", options: OptionArguments | None = None) -> Deferred:
+    """Write the user and the job of their activation mail: both, or neither.
 
     Without a username a free one is derived from the address. The Task belongs to the new user.
 
     Raises:
         UsernameTakenError, EmailTakenError: another user has it.
     """
-    # Hashing takes a tenth of a second on purpose: not while the transaction is open.
-    user = User(email=User.objects.normalize_email(email), is_active=False)
-    user.password = make_password(password)
+    mail = tasks.send_activation_email
     with transaction.atomic():
         if username:
             _insert(user, username)
         else:
             _insert_with_derived_username(user)
         with owned_by(user.pk):
-            return tasks.send_activation_email.defer(user_pk=user.pk)
+            return (mail.configure(**options) if options else mail).defer(user_pk=user.pk)
 
 
 def send_activation_mail(*, user_id: UUID) -> bool:

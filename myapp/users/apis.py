@@ -1,5 +1,8 @@
 """The User API: every call becomes a job. And the open door: sign-up."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.permissions import AllowAny
@@ -9,8 +12,10 @@ from rest_framework.views import APIView
 
 from myapp import tasks
 from myapp.jobs.rest.door import accepted, deferring
+from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
-from myapp.users.accounts import sign_up
+from myapp.jobs.rest.options import defer_options
+from myapp.users.accounts import applicant, enter
 from myapp.users.errors import EmailTakenError, UsernameTakenError
 from myapp.users.serializers import (
     SignupInput,
@@ -79,10 +84,19 @@ class SignupApi(APIView):
         """Create an inactive user and mail them the link that activates the account."""
         body = SignupInput(data=request.data)
         body.is_valid(raise_exception=True)
+        options, account = defer_options(request), body.validated_data
+        user = applicant(email=account["email"], password=account["password"])
+
+        def write() -> list[UUID]:
+            return [enter(user, username=account.get("username", ""), options=options).task_id]
+
         try:
-            deferred = sign_up(**body.validated_data)
+            return answer_once(request, write, answer=_signed_up, body=request.data)
         except (UsernameTakenError, EmailTakenError) as error:
             taken = ErrorDetail(str(error.hint), code=error.code)
             raise ValidationError({error.field: [taken]}) from None
-        message = str(_("Task created to send the activation e-mail"))
-        return accepted(deferred.task_id, message=message)
+
+
+def _signed_up(task_ids: Sequence[UUID]) -> Response:
+    message = str(_("Task created to send the activation e-mail"))
+    return accepted(task_ids[0], message=message)

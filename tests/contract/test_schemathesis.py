@@ -76,7 +76,8 @@ class Attacker:
         answer = case.call(session=self.session, timeout=TIMEOUT_SECONDS)
         self.statuses[answer.status_code] += 1
         if answer.status_code == 202:
-            self.task_ids.append(answer.json()["task_id"])
+            body = answer.json()
+            self.task_ids.extend(body[name] for name in ("task_id", "id") if name in body)
         case.validate_response(answer, checks=CHECKS)
 
 

@@ -11,8 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from myapp.jobs.bridge import TaskSpec, owned_by
+from myapp.jobs.bridge import BadDeclarationError, TaskSpec, owned_by
+from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
+from myapp.jobs.rest.options import OPTION_NAMES, defer_options, own_query, with_options
 from myapp.jobs.rest.serializers import StrictSerializer
 
 # Seconds a client should wait before it first asks how the task stands.
@@ -34,11 +36,17 @@ def deferring(
     `permission` is a Django permission the caller must hold, such as "users.add_user".
     The API description is made of the same: the task's name and docstring, `body`, `message`.
 
+    Every such call takes the query parameters of `DeferOptionsInput` and an Idempotency-Key.
+
     In a view:
 
         class UserListApi(APIView):
             post = deferring(tasks.create_user, message=..., body=UserCreateInput)
+
+    Raises:
+        BadDeclarationError: an argument has the name of such a parameter.
     """
+    _check_names(spec)
 
     @describe_accepting(
         AcceptingOperation(
@@ -56,11 +64,20 @@ def deferring(
             raise MethodNotAllowed("HEAD")
         if permission and not request.user.has_perm(permission):
             raise PermissionDenied
+        options = defer_options(request)
         arguments = {**_validated(body, request), **captures}
         text = str(message).format(**arguments)
-        with owned_by(request.user.pk):
-            deferred = spec.defer(**arguments)
-        return accepted(deferred.task_id, message=text)
+
+        def write() -> list[UUID]:
+            with owned_by(request.user.pk):
+                return [with_options(spec, options).defer(**arguments).task_id]
+
+        return answer_once(
+            request,
+            write,
+            answer=lambda task_ids: accepted(task_ids[0], message=text),
+            body=request.data if body and request.method in _METHODS_WITH_BODY else None,
+        )
 
     return method
 
@@ -79,10 +96,16 @@ def accepted(task_id: UUID, *, message: str) -> Response:
     )
 
 
+def _check_names(spec: TaskSpec[...]) -> None:
+    if taken := sorted(spec.arguments.names & OPTION_NAMES):
+        reason = f"{', '.join(taken)}: every call of the API has a parameter of this name."
+        raise BadDeclarationError(name=spec.name, reason=reason)
+
+
 def _validated(body: type[StrictSerializer] | None, request: Request) -> Mapping[str, Any]:
     if body is None:
         return {}
-    data = request.data if request.method in _METHODS_WITH_BODY else request.query_params.dict()
+    data = request.data if request.method in _METHODS_WITH_BODY else own_query(request)
     serializer = body(data=data)
     serializer.is_valid(raise_exception=True)
     validated: Mapping[str, Any] = serializer.validated_data

@@ -20,6 +20,7 @@ from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.deferral import AlreadyWaitingError
 from myapp.jobs.failover import leaver
+from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
 from myapp.jobs.rest.parsers import BodyTooLargeError
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 # Seconds a client should wait while the database is away.
 RETRY_AFTER_SECONDS = 5
+# And while a twin of the request is under way, which was waited for already.
+RETRY_AFTER_TWIN_SECONDS = 1
 
 # A pool that has no connection to give raises a subclass of OperationalError.
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -48,8 +51,11 @@ _STATUS_OF_ERROR: dict[type[AppError], int] = {
     TaskNotFoundError: 404,
     AlreadyWaitingError: 409,
     JobMissingError: 409,
+    KeyInUseError: 409,
     TaskNotCancellableError: 409,
     TaskNotRetryableError: 409,
+    KeyOutlivedTaskError: 410,
+    KeyReusedError: 422,
 }
 
 _CODE_OF_STATUS = {
@@ -60,8 +66,10 @@ _CODE_OF_STATUS = {
     405: "method_not_allowed",
     406: "not_acceptable",
     409: "conflict",
+    410: "gone",
     413: "body_too_large",
     415: "unsupported_media_type",
+    422: "unprocessable_content",
     429: "throttled",
     500: "internal_error",
     503: "database_unavailable",
@@ -153,6 +161,8 @@ def _status_of(error: AppError) -> int:
 
 def _answer_to_app_error(error: AppError, request: Request) -> Response:
     headers, members = {}, {}
+    if isinstance(error, KeyInUseError):
+        headers["Retry-After"] = str(RETRY_AFTER_TWIN_SECONDS)
     if isinstance(error, AlreadyWaitingError) and _may_see(request.user, error.task_id):
         endpoint = reverse("tracking:task-status", args=[error.task_id])
         members = {"task_id": str(error.task_id), "status_endpoint": endpoint}

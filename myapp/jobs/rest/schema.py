@@ -8,11 +8,18 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent, build_bearer_security_scheme_object
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiRequest,
+    OpenApiResponse,
+)
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import AllowAny, IsAuthenticated
 
+from myapp.jobs.rest.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
 from myapp.jobs.rest.operations import AcceptingOperation, accepting_operation
+from myapp.jobs.rest.options import DeferOptionsInput
 from myapp.jobs.rest.schema_problems import (
     CORRELATION_HEADER,
     CORRELATION_NAME,
@@ -21,16 +28,30 @@ from myapp.jobs.rest.schema_problems import (
     problem_response,
 )
 from myapp.jobs.rest.schema_samples import sample_of
-from myapp.jobs.rest.serializers import AcceptedOutput
+from myapp.jobs.rest.serializers import AcceptedOutput, StrictSerializer
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_TASK_ID = "01a1fbea-4e84-7475-81db-8e9e43d5d392"
+TASK_ID = "01a1fbea-4e84-7475-81db-8e9e43d5d392"
 _LOCATION_HEADER = {
     "description": "Where to ask how the task stands.",
     "required": True,
     "schema": {"type": "string", "format": "uri-reference"},
 }
+_REPLAYED_HEADER = {
+    "description": "`true`: this was answered before; nothing was done again.",
+    "schema": {"type": "string", "enum": ["true"]},
+}
+_KEY_PARAMETER = OpenApiParameter(
+    HEADER,
+    location=OpenApiParameter.HEADER,
+    description=(
+        "A name of the client's for this request, best a UUID. Sent again with it, in quotes or"
+        " not, the request is answered as before and has no second effect."
+    ),
+    type={"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[!-~]+$"},
+    examples=[OpenApiExample("A UUID", value="5f1c1c4e-8a0e-4a3e-9b1f-0d6f1f6f2a11")],
+)
 
 
 class ApiSchema(AutoSchema):
@@ -42,8 +63,10 @@ class ApiSchema(AutoSchema):
             return None
         if accepting := self._accepting():
             self._complete_accepted(accepting, operation)
-        for response in operation["responses"].values():
+        for status, response in operation["responses"].items():
             headers = response.setdefault("headers", {})
+            if self._takes_key() and status < "300":
+                headers[REPLAYED_HEADER] = _REPLAYED_HEADER
             headers["X-Correlation-ID"] = self._register(
                 CORRELATION_NAME, ResolvedComponent.HEADER, CORRELATION_HEADER
             )
@@ -76,9 +99,14 @@ class ApiSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         accepting = self._accepting()
+        parameters = list(super().get_override_parameters())
         if accepting and accepting.body and not self._has_body():
-            return [accepting.body]
-        return super().get_override_parameters()
+            parameters.append(accepting.body)
+        if self._takes_options():
+            parameters.append(DeferOptionsInput)
+        if self._takes_key():
+            parameters.append(_KEY_PARAMETER)
+        return parameters
 
     def get_request_serializer(self) -> Any:
         accepting = self._accepting()
@@ -88,7 +116,7 @@ class ApiSchema(AutoSchema):
             return None
         # By reference: PATCH would make every field optional, which the door does not.
         schema = self.resolve_serializer(accepting.body, "request").ref
-        example = OpenApiExample("Example", value=self._sample_body(accepting))
+        example = OpenApiExample("Example", value=self._sample_of_body(accepting.body))
         request = OpenApiRequest(request=schema, examples=[example])
         return dict.fromkeys(self.map_parsers(), request)
 
@@ -100,6 +128,12 @@ class ApiSchema(AutoSchema):
 
     def _accepting(self, method: str | None = None) -> AcceptingOperation | None:
         return accepting_operation(getattr(self.view, method or self.method.lower(), None))
+
+    def _takes_options(self) -> bool:
+        return self._accepting() is not None or getattr(self.view, "takes_defer_options", False)
+
+    def _takes_key(self) -> bool:
+        return self._accepting() is not None or getattr(self.view, "takes_idempotency_key", False)
 
     def _has_body(self) -> bool:
         return self.method in ("POST", "PUT", "PATCH")
@@ -119,26 +153,26 @@ class ApiSchema(AutoSchema):
         self, accepting: AcceptingOperation, operation: dict[str, Any]
     ) -> dict[str, Any]:
         arguments = {
-            parameter["name"]: sample_of(
-                parameter["schema"], name=parameter["name"], resolve=self._resolve
-            )
+            parameter["name"]: self._sample(parameter["schema"], parameter["name"])
             for parameter in operation.get("parameters", ())
         }
         if accepting.body and self._has_body():
-            arguments |= self._sample_body(accepting)
+            arguments |= self._sample_of_body(accepting.body)
         return {
-            "task_id": _TASK_ID,
+            "task_id": TASK_ID,
             "message": str(accepting.message).format(**arguments),
-            "status_endpoint": f"/api/tasks/{_TASK_ID}/status/",
+            "status_endpoint": f"/api/tasks/{TASK_ID}/status/",
         }
 
-    def _sample_body(self, accepting: AcceptingOperation) -> dict[str, Any]:
-        body = accepting.body
+    def _sample(self, schema: dict[str, Any], name: str) -> Any:
+        return sample_of(schema, name=name, resolve=self._resolve)
+
+    def _sample_of_body(self, body: type[StrictSerializer]) -> dict[str, Any]:
         overrides: dict[str, Any] = getattr(body, "_spectacular_annotation", {})
         if examples := overrides.get("examples"):
             return dict(examples[0].value)
-        component = self.resolve_serializer(body, "request")  # type: ignore[arg-type] # not None
-        return dict(sample_of(component.ref, name="", resolve=self._resolve))
+        component = self.resolve_serializer(body, "request")
+        return dict(self._sample(component.ref, ""))
 
     def _resolve(self, reference: str) -> dict[str, Any]:
         name = reference.rpartition("/")[2]
@@ -152,14 +186,16 @@ class ApiSchema(AutoSchema):
         places = {parameter["in"] for parameter in parameters}
         has_body = "requestBody" in operation
         may = {
-            400: has_body or "query" in places or self._accepting() is not None,
+            400: has_body or "query" in places or self._takes_key(),
             401: bool(self.view.get_authenticators()),
             403: self._may_refuse_permission(),
             404: "path" in places,
             406: True,
-            409: getattr(self.view, "may_conflict", False),
+            409: self._takes_key() or getattr(self.view, "may_conflict", False),
+            410: self._takes_key(),
             413: has_body,
             415: has_body,
+            422: self._takes_key(),
             429: bool(self.view.get_throttles()),
             503: True,
         }

@@ -4,6 +4,7 @@ from typing import Any
 
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.deferral import AlreadyWaitingError
+from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError
 from myapp.jobs.rest import problems
 from myapp.jobs.tracking.errors import (
@@ -73,6 +74,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
         }
     },
     409: {
+        "Retry-After": {**RETRY_AFTER_HEADER, "required": False},
         "Location": {
             "description": "Where to ask how the task that waits already stands.",
             "schema": {"type": "string", "format": "uri-reference"},
@@ -89,8 +91,10 @@ _DESCRIPTIONS = {
     404: "There is no such thing, or it is not the caller's.",
     406: "The API speaks JSON only.",
     409: "This cannot be done as things stand now.",
+    410: "What the request made is not kept any more.",
     413: "The body or the arguments in it are too large.",
     415: "The body is not `application/json`.",
+    422: "The key stands for another request: method, path, query and body must be the same.",
     429: "Too many requests; `Retry-After` says when to come back.",
     503: "The database cannot be reached right now.",
 }
@@ -112,12 +116,15 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
         TaskNotRetryableError.code: (str(TaskNotRetryableError(status="DONE")), None),
         JobMissingError.code: ("The job of this task was deleted.", None),
         AlreadyWaitingError.code: ("A job with the same queueing lock is waiting already.", None),
+        KeyInUseError.code: (str(KeyInUseError()), None),
     },
+    410: {KeyOutlivedTaskError.code: (str(KeyOutlivedTaskError()), None)},
     413: {
         problems.code_of_status(413): ("The body may have 131072 bytes at most.", None),
         JSONTooLargeError.code: ("The value takes more than 65536 bytes.", None),
     },
     415: {problems.code_of_status(415): ('Unsupported media type "text/plain".', None)},
+    422: {KeyReusedError.code: (str(KeyReusedError()), None)},
     429: {problems.code_of_status(429): ("Request was throttled.", None)},
     503: {problems.code_of_status(503): ("The database cannot be reached right now.", None)},
 }

@@ -1,5 +1,6 @@
 """The Task API."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.utils.translation import gettext as _
@@ -11,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
+from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.serializers import AcceptedOutput
 from myapp.jobs.tracking.examples import (
     accepted_again_examples,
@@ -73,7 +75,7 @@ class TaskStatusApi(APIView):
 class TaskCancelApi(APIView):
     """Cancel one task: one that waits ends at once, one that runs is asked to stop."""
 
-    may_conflict = True
+    may_conflict = takes_idempotency_key = True
 
     @extend_schema(
         operation_id="cancel_task",
@@ -92,19 +94,25 @@ class TaskCancelApi(APIView):
         },
     )
     def post(self, request: Request, task_id: UUID) -> Response:
+        def write() -> list[UUID]:
+            task_cancel(task_id=task_id)
+            return [task_id]
+
+        def answer(_task_ids: Sequence[UUID]) -> Response:
+            task = task_get(task_id=task_id, caller=request.user)
+            body = TaskStatusOutput(task).data
+            if task.status in FINAL:
+                return Response(body)
+            return Response(body, status=202, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
         _check_may_steer(request, task_id)
-        task_cancel(task_id=task_id)
-        task = task_get(task_id=task_id, caller=request.user)
-        body = TaskStatusOutput(task).data
-        if task.status in FINAL:
-            return Response(body)
-        return Response(body, status=202, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return answer_once(request, write, answer=answer)
 
 
 class TaskRetryApi(APIView):
     """Let one task that FAILED or was CANCELLED run again: the same task, PENDING anew."""
 
-    may_conflict = True
+    may_conflict = takes_idempotency_key = True
 
     @extend_schema(
         operation_id="retry_task",
@@ -118,9 +126,15 @@ class TaskRetryApi(APIView):
         },
     )
     def post(self, request: Request, task_id: UUID) -> Response:
+        def write() -> list[UUID]:
+            task_retry(task_id=task_id)
+            return [task_id]
+
         _check_may_steer(request, task_id)
-        task_retry(task_id=task_id)
-        return accepted(task_id, message=_("Task {id} will run again").format(id=task_id))
+        message = _("Task {id} will run again").format(id=task_id)
+        return answer_once(
+            request, write, answer=lambda _task_ids: accepted(task_id, message=message)
+        )
 
 
 def _check_may_steer(request: Request, task_id: UUID) -> None:

@@ -24,6 +24,7 @@ from myapp.jobs.bridge import owned_by
 from myapp.jobs.dashboard import docs
 from myapp.jobs.rest.apis import SchemaApi
 from myapp.jobs.rest.door import deferring
+from myapp.jobs.rest.options import OPTION_NAMES
 from myapp.jobs.rest.serializers import StrictCharField, StrictSerializer
 from myapp.jobs.tracking.models import Task
 
@@ -162,7 +163,12 @@ def test_a_view_of_ones_own_is_described_for_free() -> None:
     answer = methods["put"]["responses"]["202"]["content"]["application/json"]["examples"]
     assert answer["Accepted"]["value"]["message"] == "Task created to keep the secret of account"
     parameters = {p["name"]: p["in"] for p in methods["delete"]["parameters"]}
-    assert parameters == {"account": "path", "password": "query"}
+    assert parameters == {
+        "account": "path",
+        "password": "query",
+        **dict.fromkeys(OPTION_NAMES, "query"),
+        "Idempotency-Key": "header",
+    }
     assert {"400", "401", "403", "404", "406", "503"} <= set(methods["delete"]["responses"])
 
 

@@ -90,7 +90,9 @@ def test_a_retry_is_led_to_the_task_that_waits_in_its_place(
     with owned_by(admin.pk):
         second = ONCE.defer()
 
-    answer = client_of(admin).post(f"/api/tasks/{waiting.task_id}/retry/")
+    answer = client_of(admin).post(
+        f"/api/tasks/{waiting.task_id}/retry/", HTTP_IDEMPOTENCY_KEY="again"
+    )
 
     assert (answer.status_code, answer.json()["task_id"]) == (409, str(second.task_id))
     ApiDescription().assert_describes(answer)

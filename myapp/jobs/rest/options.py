@@ -1,0 +1,125 @@
+"""Query parameters of every call that makes a job: when it is due, and before which others."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.utils.timezone import is_naive
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from myapp.jobs.bridge import ConfiguredTask, TaskSpec
+from myapp.jobs.deferral import PRIORITIES, OptionArguments
+
+MAX_DELAY = timedelta(days=365)
+# What every program on the way can read back.
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+class AwareDateTimeField(serializers.DateTimeField):
+    """A moment; DRF would take one without a time zone for the server's."""
+
+    default_error_messages = {  # noqa: RUF012 # as in its parent
+        "naive": gettext_lazy("Must name its time zone, as in 2026-11-21T02:23:18Z."),
+        "range": gettext_lazy("Must lie in the years 1970 to 8999."),
+    }
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        if is_naive(value):
+            self.fail("naive")
+        moment = super().enforce_timezone(value)
+        if not _EARLIEST <= moment < _LATEST:
+            self.fail("range")
+        return moment.astimezone(UTC)
+
+
+class DeferOptionsInput(serializers.Serializer[Any]):
+    """The parameters; give it the `request`'s user as context."""
+
+    run_at = AwareDateTimeField(
+        required=False, help_text="The job is not due before; an ISO time with its time zone."
+    )
+    delay = serializers.DecimalField(
+        required=False,
+        max_digits=14,
+        decimal_places=6,
+        min_value=Decimal(0),
+        max_value=Decimal(MAX_DELAY.total_seconds()),
+        help_text="Seconds from now before which the job is not due; not beside `run_at`.",
+    )
+    priority = serializers.IntegerField(
+        required=False,
+        min_value=PRIORITIES.start,
+        max_value=PRIORITIES.stop - 1,
+        help_text="Higher runs first. How far one may go is set by who runs this site.",
+    )
+
+    def validate_priority(self, value: int) -> int:
+        least, most = settings.JOBS_API_PRIORITY_MIN, settings.JOBS_API_PRIORITY_MAX
+        if not (least <= value <= most or _has_no_bounds(self.context["user"])):
+            raise ValidationError(
+                _("Must be from {least} to {most}.").format(least=least, most=most)
+            )
+        return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "run_at" in attrs and "delay" in attrs:
+            raise ValidationError({"delay": [_("Cannot be given together with run_at.")]})
+        return attrs
+
+
+OPTION_NAMES = frozenset(DeferOptionsInput().fields)
+
+
+def defer_options(request: Request) -> OptionArguments:
+    """Return the options in the query string of `request`.
+
+    Raises:
+        ValidationError: one does not fit, is given twice, or two exclude each other.
+    """
+    given = {name: values for name, values in request.query_params.lists() if name in OPTION_NAMES}
+    _check_given_once(given)
+    # Of a QueryDict a serializer would take an empty value for none.
+    single = {name: values[-1] for name, values in given.items()}
+    serializer = DeferOptionsInput(data=single, context={"user": request.user})
+    serializer.is_valid(raise_exception=True)
+    return _as_options(serializer.validated_data)
+
+
+def own_query(request: Request) -> dict[str, str]:
+    """Return the query string without the options."""
+    query = request.query_params.dict()
+    return {name: value for name, value in query.items() if name not in OPTION_NAMES}
+
+
+def with_options[**P](
+    spec: TaskSpec[P], options: OptionArguments
+) -> TaskSpec[P] | ConfiguredTask[P]:
+    """Return what to defer by: without options the task itself, whose `defer` tests patch."""
+    return spec.configure(**options) if options else spec
+
+
+def _has_no_bounds(user: Any) -> bool:
+    return bool(user.is_staff and user.has_perm("tracking.change_task"))
+
+
+def _check_given_once(given: Mapping[str, list[str]]) -> None:
+    twice = [name for name, values in given.items() if len(values) > 1]
+    if twice:
+        raise ValidationError({name: [_("Must be given once at most.")] for name in twice})
+
+
+def _as_options(values: Mapping[str, Any]) -> OptionArguments:
+    options: OptionArguments = {}
+    if "run_at" in values:
+        options["schedule_at"] = values["run_at"]
+    if "delay" in values:
+        options["schedule_in"] = timedelta(seconds=float(values["delay"]))
+    if "priority" in values:
+        options["priority"] = values["priority"]
+    return options

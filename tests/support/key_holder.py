@@ -1,0 +1,27 @@
+"""A program that takes a key, defers a job under it, says so, and never commits."""
+
+import signal
+from collections.abc import Sequence
+from uuid import UUID
+
+import tasks  # noqa: F401 # sets Django up
+from myapp.jobs.idempotency.services import KeyedRequest, once
+from myapp.tasks import debug_task
+
+REQUEST = KeyedRequest(caller="user:held", key="held", fingerprint=b"request")
+
+
+def write() -> Sequence[UUID]:
+    """Defer the job."""
+    return [debug_task.defer().task_id]
+
+
+def _write_and_stay() -> Sequence[UUID]:
+    task_ids = write()
+    print("holds the key", flush=True)
+    signal.pause()
+    return task_ids
+
+
+if __name__ == "__main__":
+    once(REQUEST, _write_and_stay)
