@@ -118,6 +118,10 @@ class Arguments:
     def required_names(self) -> frozenset[str]:
         return frozenset(name for name, argument in self._by_name.items() if argument.required)
 
+    def annotation_of(self, name: str) -> Any:
+        """Return the evaluated type of an argument."""
+        return self._by_name[name].annotation
+
     def dump(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, JSON]:
         """Return `values` as JSON; what was left out stays out, and the function's default holds.
 

@@ -40,6 +40,7 @@ class UserListApi(APIView):
         message=_("Task created to create user {username}"),
         permission="users.add_user",
         body=UserCreateInput,
+        bulk=True,
     )
 
 
@@ -56,6 +57,7 @@ class UserDetailApi(APIView):
         message=_("Task created to update user {user_id}"),
         permission="users.change_user",
         body=UserUpdateInput,
+        bulk=True,
     )
     delete = deferring(
         tasks.delete_user,

@@ -1,15 +1,26 @@
-"""The API description itself, for programs."""
+"""The API description itself, for programs; and the call that makes many jobs at once."""
 
 import functools
+from collections.abc import Sequence
+from uuid import UUID
 
 from django.http import HttpResponse
 from django.utils.translation import get_language
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from myapp.jobs.bridge import owned_by
+from myapp.jobs.rest.bulk import BulkInput, bulk_operation
+from myapp.jobs.rest.door import RETRY_AFTER_SECONDS
+from myapp.jobs.rest.idempotency import answer_once
+from myapp.jobs.rest.options import defer_options, with_options
+from myapp.jobs.rest.schema_bulk import BulkSchema
 
 RENDERERS = {kind.format: kind for kind in (OpenApiYamlRenderer, OpenApiJsonRenderer)}
 
@@ -27,6 +38,37 @@ class SchemaApi(APIView):
         return HttpResponse(
             _document(renderer.format, get_language()), content_type=renderer.media_type
         )
+
+
+class TaskBulkApi(APIView):
+    """Make many jobs of one task: all of them, or none."""
+
+    schema = BulkSchema()
+    takes_idempotency_key = takes_defer_options = True
+
+    def post(self, request: Request) -> Response:
+        body = BulkInput(data=request.data)
+        body.is_valid(raise_exception=True)
+        operation = bulk_operation(body.validated_data["task_name"])
+        if not request.user.has_perm(operation.permission):
+            raise PermissionDenied
+        options = defer_options(request)
+        items = operation.arguments_of(body.validated_data["items"])
+
+        def write() -> list[UUID]:
+            with owned_by(request.user.pk):
+                deferred = with_options(operation.spec, options).defer_many(items)
+            return [each.task_id for each in deferred]
+
+        return answer_once(request, write, answer=_all_accepted, body=request.data)
+
+
+def _all_accepted(task_ids: Sequence[UUID]) -> Response:
+    return Response(
+        {"task_ids": [str(task_id) for task_id in task_ids]},
+        status=202,
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
 
 
 @functools.cache

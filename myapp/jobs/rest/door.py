@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myapp.jobs.bridge import BadDeclarationError, TaskSpec, owned_by
+from myapp.jobs.rest.bulk import allow_in_bulk
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
 from myapp.jobs.rest.options import OPTION_NAMES, defer_options, own_query, with_options
@@ -28,6 +29,7 @@ def deferring(
     message: str | Promise,
     permission: str | None = None,
     body: type[StrictSerializer] | None = None,
+    bulk: bool = False,
 ) -> Callable[..., Response]:
     """Return a view method that defers `spec` for the caller and answers 202.
 
@@ -35,6 +37,7 @@ def deferring(
     and the captures of the route. `message` may name them: "Task created to get user {user_id}".
     `permission` is a Django permission the caller must hold, such as "users.add_user".
     The API description is made of the same: the task's name and docstring, `body`, `message`.
+    `bulk` lets POST /api/tasks/bulk/ make many of it at once, for who holds the permission.
 
     Every such call takes the query parameters of `DeferOptionsInput` and an Idempotency-Key.
 
@@ -44,9 +47,11 @@ def deferring(
             post = deferring(tasks.create_user, message=..., body=UserCreateInput)
 
     Raises:
-        BadDeclarationError: an argument has the name of such a parameter.
+        BadDeclarationError: an argument has the name of such a parameter, or `bulk` does not fit.
     """
     _check_names(spec)
+    if bulk:
+        allow_in_bulk(spec, permission=permission, body=body)
 
     @describe_accepting(
         AcceptingOperation(

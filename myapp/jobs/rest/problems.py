@@ -18,8 +18,8 @@ from rest_framework.views import set_rollback
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
-from myapp.jobs.deferral import AlreadyWaitingError
 from myapp.jobs.failover import leaver
+from myapp.jobs.deferral import AlreadyWaitingError, ItemsRefusedError
 from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
@@ -47,6 +47,7 @@ DATABASE_AWAY = (OperationalError, InterfaceError)
 _STATUS_OF_ERROR: dict[type[AppError], int] = {
     ArgumentsRefusedError: 400,
     JSONValueRefusedError: 400,
+    ItemsRefusedError: 400,
     JSONTooLargeError: 413,
     TaskNotFoundError: 404,
     AlreadyWaitingError: 409,
@@ -183,6 +184,12 @@ def _may_see(caller: Any, task_id: UUID | None) -> bool:
 
 
 def _parts(error: AppError) -> list[dict[str, str]]:
+    if isinstance(error, ItemsRefusedError):
+        return [
+            {**part, "pointer": f"/items/{index}{part['pointer']}"}
+            for index, problem in error.problems.items()
+            for part in _parts(problem) or [_whole(problem)]
+        ]
     if isinstance(error, JSONValueRefusedError):
         return [{"pointer": error.pointer, "code": error.code, "detail": error.reason}]
     if isinstance(error, ArgumentsRefusedError):
@@ -191,6 +198,10 @@ def _parts(error: AppError) -> list[dict[str, str]]:
             for name, why in error.problems.items()
         ]
     return []
+
+
+def _whole(error: AppError) -> dict[str, str]:
+    return {"pointer": "", "code": error.code, "detail": str(error)}
 
 
 def _answer(

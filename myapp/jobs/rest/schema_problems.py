@@ -3,7 +3,7 @@
 from typing import Any
 
 from myapp.jobs.arguments import ArgumentsRefusedError
-from myapp.jobs.deferral import AlreadyWaitingError
+from myapp.jobs.deferral import AlreadyWaitingError, ItemsRefusedError
 from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError
 from myapp.jobs.rest import problems
@@ -106,6 +106,7 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
         problems.code_of_status(400): ("The body is not valid JSON.", None),
         JSONValueRefusedError.code: ("The value at /name is refused: NUL.", "/name"),
         ArgumentsRefusedError.code: ("The arguments were refused.", "/name"),
+        ItemsRefusedError.code: ("Some items were refused.", "/items/3/name"),
     },
     401: {problems.code_of_status(401): ("Authentication credentials were not provided.", None)},
     403: {problems.code_of_status(403): ("You may not do this.", None)},

@@ -57,3 +57,11 @@ class AcceptedOutput(serializers.Serializer[Any]):
     status_endpoint = serializers.CharField(
         read_only=True, help_text="The path to ask how the task stands; also sent as Location."
     )
+
+
+class BulkAcceptedOutput(serializers.Serializer[Any]):
+    """The body of the 202 to many at once."""
+
+    task_ids = serializers.ListField(
+        child=serializers.UUIDField(), read_only=True, help_text="In the order of the items."
+    )

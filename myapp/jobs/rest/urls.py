@@ -1,7 +1,10 @@
-"""The route of the API description."""
+"""The routes of the API description, and of many jobs at once."""
 
 from django.urls import path
 
-from myapp.jobs.rest.apis import SchemaApi
+from myapp.jobs.rest.apis import SchemaApi, TaskBulkApi
 
-urlpatterns = [path("api/schema/", SchemaApi.as_view(), name="schema")]
+urlpatterns = [
+    path("api/schema/", SchemaApi.as_view(), name="schema"),
+    path("api/tasks/bulk/", TaskBulkApi.as_view(), name="task-bulk"),
+]

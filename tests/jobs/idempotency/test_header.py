@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 import pytest
 from api_schema import ApiDescription
@@ -32,6 +33,7 @@ CALLS = [
     ("patch", USER, {"email": "new@example.org"}),
     ("delete", USER, None),
     ("post", "/api/signup/", {"email": "ada@example.org", "password": "of-the-engine"}),
+    ("post", "/api/tasks/bulk/", {"task_name": "create_user", "items": [ADA, ADA]}),
 ]
 call_names = [f"{method} {path}" for method, path, _ in CALLS]
 
@@ -57,7 +59,8 @@ def test_the_same_request_again_is_answered_alike_and_does_nothing(
 
     first, again = _send(client, call), _send(client, call)
 
-    assert Task.objects.count() == 1
+    made = 2 if "bulk" in call[1] else 1
+    assert Task.objects.count() == made
     assert first.status_code == again.status_code == 202
     assert first.json() == again.json()
     assert first.get("Location") == again.get("Location")
@@ -74,7 +77,7 @@ def test_without_a_key_each_request_counts(client_of: ClientOf, admin: Any, call
     for _ in range(2):
         getattr(client, method)(path, body, format="json")
 
-    expected = 1 if "signup" in path else 2
+    expected = 1 if "signup" in path else 4 if "bulk" in path else 2
     assert Task.objects.count() == expected
     assert not Key.objects.exists()
 
@@ -258,3 +261,11 @@ def test_what_is_kept_of_a_request_does_not_give_its_body_away(client_of: Client
     assert bytes(key.fingerprint) != hashlib.sha256(canonical.encode()).digest()
     with override_settings(SECRET_KEY="x" * 40):
         assert _send(APIClient(), signup).status_code == 422
+
+
+def test_the_ids_answered_are_those_of_the_tasks(client_of: ClientOf, admin: Any) -> None:
+    client = client_of(admin)
+    _send(client, CALLS[7])
+
+    ids = [UUID(task_id) for task_id in _send(client, CALLS[7]).json()["task_ids"]]
+    assert ids == sorted(Task.objects.values_list("pk", flat=True))

@@ -28,6 +28,7 @@ CALLS = [
     ("patch", USER, {"email": "new@example.org"}),
     ("delete", USER, None),
     ("post", "/api/signup/", {"email": "ada@example.org", "password": "of-the-engine"}),
+    ("post", "/api/tasks/bulk/", {"task_name": "create_user", "items": [ADA]}),
 ]
 call_names = [f"{method} {path}" for method, path, _ in CALLS]
 
