@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from http_calls import call
-from process_fixtures import free_port
+from process_fixtures import Web, free_port
 from programs import Program, eventually
 
 from myapp.jobs.tracking.models import Task
@@ -26,7 +26,7 @@ ROUNDS = 2
 BETWEEN_SECONDS = 0.5
 BROKEN = "web_answers_first:application"
 
-type StartWeb = Callable[..., Program]
+type StartWeb = Callable[..., Web]
 
 
 def test_what_was_accepted_while_servers_were_replaced_is_there(
@@ -103,14 +103,14 @@ def _replace_servers(
 ) -> _Clients:
     """Replace each of two servers several times while clients are at work."""
     ports = [free_port(), free_port()]
-    servers = {port: start_web(port, application) for port in ports}
+    servers = {port: start_web(application, port=port).program for port in ports}
     clients = _Clients(ports, token)
     with clients.at_work():
         for port in ports * rounds:
             time.sleep(BETWEEN_SECONDS)
             servers[port].send(signal.SIGTERM)
             servers[port].end()
-            servers[port] = start_web(port, application)
+            servers[port] = start_web(application, port=port).program
     for server in servers.values():
         server.send(signal.SIGTERM)
         server.end()

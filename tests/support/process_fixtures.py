@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 from django.db import connection
@@ -48,29 +49,38 @@ def start_worker(start_program: Callable[..., Program]) -> Callable[..., Program
     return start_one
 
 
+class Web(NamedTuple):
+    """A web server and its base URL."""
+
+    program: Program
+    url: str
+
+
 @pytest.fixture
-def start_web(start_program: Callable[..., Program]) -> Callable[..., Program]:
-    """Start a web server on a port, as the Procfile does, and wait until it answers."""
+def start_web(start_program: Callable[..., Program]) -> Callable[..., Web]:
+    """Start a real web server, as the Procfile does, and wait until it serves."""
 
     def start_one(
-        port: int, application: str = "myproj.asgi:application", **environment: str
-    ) -> Program:
+        application: str = "myproj.asgi:application",
+        *,
+        port: int | None = None,
+        **environment: str,
+    ) -> Web:
+        port = port or free_port()
         web = start_program(
             "uvicorn", application, "--port", str(port), "--timeout-graceful-shutdown", "3",
-            "--no-access-log", **environment,
+            "--lifespan", "off", "--no-access-log", **environment,
         )  # fmt: skip
         web.line("Uvicorn running on")
-        return web
+        return Web(web, f"http://127.0.0.1:{port}")
 
     return start_one
 
 
 @pytest.fixture
-def web_url(start_web: Callable[..., Program]) -> str:
+def web_url(start_web: Callable[..., Web]) -> str:
     """The base URL of a real web server."""
-    port = free_port()
-    start_web(port)
-    return f"http://127.0.0.1:{port}"
+    return start_web().url
 
 
 def free_port() -> int:

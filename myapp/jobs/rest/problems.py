@@ -18,8 +18,8 @@ from rest_framework.views import set_rollback
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
-from myapp.jobs.failover import leaver
 from myapp.jobs.deferral import AlreadyWaitingError, ItemsRefusedError
+from myapp.jobs.failover import leaver
 from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
