@@ -1,6 +1,8 @@
 """The menu: every task the web may defer. The worker's functions are in `tasks/`."""
 
 import smtplib
+from datetime import datetime
+from typing import TypedDict
 from uuid import UUID
 
 from myapp.jobs.bridge import TRANSIENT_ERRORS, RetryPolicy, app, declare
@@ -18,6 +20,45 @@ __all__ = [
     "update_user",
 ]
 
+NOT_FOUND = {"user_not_found": "There is no such user."}
+TAKEN = {
+    "username_taken": "Another user has this username.",
+    "email_taken": "Another user has this e-mail address.",
+}
+
+
+class UserShown(TypedDict):
+    """A user as clients see it."""
+
+    id: UUID
+    username: str
+    email: str
+    first_name: str
+    last_name: str
+    is_active: bool
+    date_joined: datetime
+
+
+class UserFound(TypedDict):
+    """The result of `get_user`."""
+
+    user: UserShown
+
+
+class UserPage(TypedDict):
+    """The result of `list_users`."""
+
+    users: list[UserShown]
+    next_cursor: str | None
+
+
+class UserChanged(TypedDict):
+    """The result of what creates, changes and deletes a user."""
+
+    user_id: UUID
+    message: str
+
+
 # What a mail server that is away or busy comes to.
 MAIL_ERRORS = (*TRANSIENT_ERRORS, smtplib.SMTPException, OSError)
 
@@ -32,22 +73,29 @@ def debug_task() -> None:
     """Give back what the run knows of itself."""
 
 
-@declare(queue="users", operation="READ", subject="user")
+@declare(queue="users", operation="READ", subject="user", result=UserPage)
 def list_users(cursor: str | None = None, limit: int = 50) -> None:
     """Read a page of users, oldest first; `next_cursor` of its result asks for the next."""
 
 
-@declare(queue="users", operation="READ", subject="user")
+@declare(queue="users", operation="READ", subject="user", result=UserFound, errors=NOT_FOUND)
 def get_user(user_id: UUID) -> None:
     """Read one user."""
 
 
-@declare(queue="users", operation="CREATE", subject="user")
+@declare(queue="users", operation="CREATE", subject="user", result=UserChanged, errors=TAKEN)
 def create_user(username: str, email: str, first_name: str = "", last_name: str = "") -> None:
     """Create a user without a password."""
 
 
-@declare(queue="users", operation="UPDATE", subject="user", lock="user:{user_id}")
+@declare(
+    queue="users",
+    operation="UPDATE",
+    subject="user",
+    lock="user:{user_id}",
+    result=UserChanged,
+    errors={**NOT_FOUND, **TAKEN},
+)
 def update_user(
     user_id: UUID,
     username: str | None = None,
@@ -59,7 +107,14 @@ def update_user(
     """Change the fields that are given."""
 
 
-@declare(queue="users", operation="DELETE", subject="user", lock="user:{user_id}")
+@declare(
+    queue="users",
+    operation="DELETE",
+    subject="user",
+    lock="user:{user_id}",
+    result=UserChanged,
+    errors=NOT_FOUND,
+)
 def delete_user(user_id: UUID) -> None:
     """Delete one user."""
 

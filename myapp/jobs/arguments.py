@@ -4,7 +4,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
@@ -106,9 +106,11 @@ class Arguments:
 
     def __str__(self) -> str:
         return ", ".join(
-            f"{argument.name}: {inspect.formatannotation(argument.annotation)}"
-            for argument in self._by_name.values()
+            f"{argument.name}: {inspect.formatannotation(argument.annotation)}" for argument in self
         )
+
+    def __iter__(self) -> Iterator[Argument]:
+        return iter(self._by_name.values())
 
     @property
     def names(self) -> frozenset[str]:

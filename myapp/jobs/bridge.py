@@ -6,7 +6,7 @@ Web code imports this and nothing of the worker. Importing it loads no model and
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, is_typeddict
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -83,6 +83,8 @@ class TaskSpec[**P]:
         lock: str | None,
         sensitive: frozenset[str],
         retry: RetryPolicy,
+        result: type | None,
+        errors: Mapping[str, str],
     ) -> None:
         self.name = function.__name__
         self.description = (function.__doc__ or "").strip()
@@ -94,6 +96,8 @@ class TaskSpec[**P]:
         self.lock = lock
         self.sensitive = sensitive
         self.retry = retry
+        self.result = result
+        self.errors = dict(errors)
         _check_declaration(self)
 
     def __repr__(self) -> str:
@@ -260,6 +264,8 @@ def declare[**P](
     lock: str | None = None,
     sensitive: tuple[str, ...] = (),
     retry: RetryPolicy = DEFAULT_RETRY,
+    result: type | None = None,
+    errors: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, Any]], TaskSpec[P]]:
     """Declare a task by a stub whose name, arguments and docstring are the task's.
 
@@ -267,7 +273,9 @@ def declare[**P](
     which table; the argument `<subject>_id`, or that key of the result, is the Task's `related_id`.
     `priority`: higher runs first. `lock`: jobs with the same one run one at a time, in order; it
     may name arguments, as in "user:{user_id}". `sensitive`: arguments never shown. `retry`:
-    by default five runs, transient faults only; NO_RETRY for one.
+    by default five runs, transient faults only; NO_RETRY for one. For the API description alone:
+    `result`, a TypedDict of what the function returns, and `errors`, what the codes of a FAILED one
+    mean.
 
     Raises:
         BadDeclarationError: a name, a lock or a sensitive field does not fit.
@@ -286,6 +294,8 @@ def declare[**P](
             lock=lock,
             sensitive=frozenset(sensitive),
             retry=retry,
+            result=result,
+            errors=errors or {},
         )
 
     return build
@@ -335,6 +345,8 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
         reason = f"{spec.subject}_id is sensitive, but the subject's id is shown."
     elif spec.lock is not None and not _lock_fits(spec.lock, _lock_names(spec)):
         reason = f"its lock {spec.lock!r} needs more than required arguments that may be shown."
+    elif spec.result is not None and not is_typeddict(spec.result):
+        reason = f"its result {spec.result!r} is not a TypedDict."
     if reason:
         raise BadDeclarationError(name=spec.name, reason=reason)
 

@@ -11,6 +11,7 @@ from rest_framework.exceptions import ValidationError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.bridge import BadDeclarationError, TaskSpec
 from myapp.jobs.rest.serializers import StrictCharField, StrictSerializer
+from myapp.jobs.rest.typed import serializer_of
 
 MAX_ITEMS = 1000
 
@@ -95,7 +96,8 @@ def allow_in_bulk(
     if permission is None:
         # A view's own permission_classes are not asked in bulk.
         raise BadDeclarationError(name=spec.name, reason="in bulk it needs a permission.")
-    operation = BulkOperation(spec, permission, body or StrictSerializer)
+    item = body or serializer_of(spec.arguments) or StrictSerializer
+    operation = BulkOperation(spec, permission, item)
     if _operations.setdefault(spec.name, operation) != operation:
         raise BadDeclarationError(name=spec.name, reason="two calls allow it in bulk.")
 

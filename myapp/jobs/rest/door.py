@@ -35,6 +35,7 @@ def deferring(
 
     The task's arguments are the validated fields of `body` (the query string for GET and DELETE)
     and the captures of the route. `message` may name them: "Task created to get user {user_id}".
+    Without a `body` the declared types are the schema; give one to ask for more than a type.
     `permission` is a Django permission the caller must hold, such as "users.add_user".
     The API description is made of the same: the task's name and docstring, `body`, `message`.
     `bulk` lets POST /api/tasks/bulk/ make many of it at once, for who holds the permission.
@@ -53,16 +54,17 @@ def deferring(
     if bulk:
         allow_in_bulk(spec, permission=permission, body=body)
 
-    @describe_accepting(
-        AcceptingOperation(
-            name=spec.name,
-            summary=spec.description.partition("\n")[0],
-            description=spec.description,
-            message=message,
-            body=body,
-            permission=permission,
-        )
+    operation = AcceptingOperation(
+        name=spec.name,
+        summary=spec.description.partition("\n")[0],
+        description=spec.description,
+        message=message,
+        body=body,
+        arguments=spec.arguments,
+        permission=permission,
     )
+
+    @describe_accepting(operation)
     def method(view: APIView, request: Request, **captures: Any) -> Response:
         if request.method == "HEAD":
             # To look is free of effects, and DRF would answer HEAD by GET.
@@ -70,7 +72,9 @@ def deferring(
         if permission and not request.user.has_perm(permission):
             raise PermissionDenied
         options = defer_options(request)
-        arguments = {**_validated(body, request), **captures}
+        has_body = request.method in _METHODS_WITH_BODY
+        kind = operation.body_beside(captures, from_query=not has_body)
+        arguments = {**_validated(kind, request), **captures}
         text = str(message).format(**arguments)
 
         def write() -> list[UUID]:
@@ -81,7 +85,7 @@ def deferring(
             request,
             write,
             answer=lambda task_ids: accepted(task_ids[0], message=text),
-            body=request.data if body and request.method in _METHODS_WITH_BODY else None,
+            body=request.data if kind and has_body else None,
         )
 
     return method

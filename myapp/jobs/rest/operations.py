@@ -1,24 +1,38 @@
 """What the API description says about methods that answer 202; light, since every view loads it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils.functional import Promise
 
+from myapp.jobs.arguments import Arguments
 from myapp.jobs.rest.serializers import StrictSerializer
+from myapp.jobs.rest.typed import serializer_of
+
+type Body = type[StrictSerializer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptingOperation:
-    """One operation that answers 202; `schema.py` turns it into OpenAPI when somebody asks."""
+    """One operation that answers 202; `schema.py` turns it into OpenAPI when somebody asks.
+
+    What a client sends is described by `body`, or else by the types of `arguments`.
+    """
 
     name: str
     summary: str | Promise
     description: str | Promise = ""
     message: str | Promise  # of the answer; may name arguments, as in "Task created for {email}"
-    body: type[StrictSerializer] | None = None
+    body: Body | None = None
+    arguments: Arguments | None = None
     permission: str | None = None
+
+    def body_beside(self, captures: Collection[str], *, from_query: bool) -> Body | None:
+        """Return the serializer of what a client sends where the route captures these arguments."""
+        if self.body or self.arguments is None:
+            return self.body
+        return serializer_of(self.arguments, without=captures, from_query=from_query)
 
 
 def describe_accepting[F: Callable[..., Any]](operation: AcceptingOperation) -> Callable[[F], F]:

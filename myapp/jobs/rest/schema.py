@@ -16,6 +16,7 @@ from drf_spectacular.utils import (
 )
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import AllowAny, IsAuthenticated
+from uritemplate import variables
 
 from myapp.jobs.rest.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
 from myapp.jobs.rest.operations import AcceptingOperation, accepting_operation
@@ -98,10 +99,9 @@ class ApiSchema(AutoSchema):
         return " ".join(part for part in parts if part)
 
     def get_override_parameters(self) -> list[Any]:
-        accepting = self._accepting()
         parameters = list(super().get_override_parameters())
-        if accepting and accepting.body and not self._has_body():
-            parameters.append(accepting.body)
+        if not self._has_body() and (query := self._sent()):
+            parameters.append(query)
         if self._takes_options():
             parameters.append(DeferOptionsInput)
         if self._takes_key():
@@ -109,14 +109,14 @@ class ApiSchema(AutoSchema):
         return parameters
 
     def get_request_serializer(self) -> Any:
-        accepting = self._accepting()
-        if accepting is None:
+        if self._accepting() is None:
             return super().get_request_serializer()
-        if accepting.body is None or not self._has_body():
+        body = self._sent()
+        if body is None or not self._has_body():
             return None
         # By reference: PATCH would make every field optional, which the door does not.
-        schema = self.resolve_serializer(accepting.body, "request").ref
-        example = OpenApiExample("Example", value=self._sample_of_body(accepting.body))
+        schema = self.resolve_serializer(body, "request").ref
+        example = OpenApiExample("Example", value=self._sample_of_body(body))
         request = OpenApiRequest(request=schema, examples=[example])
         return dict.fromkeys(self.map_parsers(), request)
 
@@ -128,6 +128,13 @@ class ApiSchema(AutoSchema):
 
     def _accepting(self, method: str | None = None) -> AcceptingOperation | None:
         return accepting_operation(getattr(self.view, method or self.method.lower(), None))
+
+    def _sent(self) -> type[StrictSerializer] | None:
+        """Return the serializer of what a client of this door sends, as body or as query."""
+        accepting = self._accepting()
+        if accepting is None:
+            return None
+        return accepting.body_beside(variables(self.path), from_query=not self._has_body())
 
     def _takes_options(self) -> bool:
         return self._accepting() is not None or getattr(self.view, "takes_defer_options", False)
@@ -156,8 +163,8 @@ class ApiSchema(AutoSchema):
             parameter["name"]: self._sample(parameter["schema"], parameter["name"])
             for parameter in operation.get("parameters", ())
         }
-        if accepting.body and self._has_body():
-            arguments |= self._sample_of_body(accepting.body)
+        if self._has_body() and (body := self._sent()):
+            arguments |= self._sample_of_body(body)
         return {
             "task_id": TASK_ID,
             "message": str(accepting.message).format(**arguments),

@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 from myapp.jobs.bridge import BadDeclarationError
 from myapp.jobs.rest import bulk
 from myapp.jobs.rest.door import deferring
+from myapp.jobs.rest.serializers import StrictIntegerField, StrictSerializer
 from myapp.jobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db
@@ -23,6 +24,12 @@ type ClientOf = Callable[[Any], APIClient]
 
 BULK = "/api/tasks/bulk/"
 USER_ID = "0190b6b0-0000-7000-8000-000000000000"
+
+
+class KeyInput(StrictSerializer):
+    """Of `hold` the key alone."""
+
+    key = StrictIntegerField()
 
 
 @pytest.fixture(scope="module")
@@ -204,11 +211,24 @@ def test_an_argument_that_the_single_call_cannot_set_cannot_be_set_in_bulk(
     client_of: ClientOf, admin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "_operations", {})
-    deferring(job_samples.hold, message="Hold", bulk=True, permission="users.add_user")
+    deferring(
+        job_samples.hold, message="Hold", bulk=True, permission="users.add_user", body=KeyInput
+    )
     client = client_of(admin)
 
     assert _pointers(_post(client, [{"key": 1, "percent": 9}], "hold")) == ["/items/0/percent"]
     assert _post(client, [{"key": 1}], "hold").status_code == 202
+
+
+def test_items_of_a_task_without_a_body_of_its_own_are_of_its_types(
+    client_of: ClientOf, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_operations", {})
+    deferring(job_samples.hold, message="Hold", bulk=True, permission="users.add_user")
+    client = client_of(admin)
+
+    assert _pointers(_post(client, [{"key": "1"}], "hold")) == ["/items/0/key"]
+    assert _post(client, [{"key": 1, "percent": 9}], "hold").status_code == 202
 
 
 def test_each_task_has_a_form_of_body_of_its_own(

@@ -35,6 +35,10 @@ class ConvertApi(APIView):
     get = deferring(job_samples.nap, message="Task created to nap {seconds}", body=None)
 
 
+class TypedApi(APIView):
+    get = post = deferring(job_samples.hold, message="Task created to hold {key}")
+
+
 class MistakeApi(APIView):
     get = deferring(job_samples.describe_run, message="Task created for {nobody}")
 
@@ -42,6 +46,8 @@ class MistakeApi(APIView):
 urlpatterns = [
     path("api/tasks/", include("myapp.jobs.tracking.urls")),
     path("accounts/<str:account>/secret/", SecretApi.as_view()),
+    path("hold/", TypedApi.as_view()),
+    path("hold/<int:key>/", TypedApi.as_view()),
     path("mistake/", MistakeApi.as_view()),
     path("nap/<int:seconds>/", ConvertApi.as_view()),
 ]
@@ -117,3 +123,37 @@ def test_a_patched_defer_is_hit_by_the_view(
 
     defer.assert_called_once_with(seconds=3)
     assert not Task.objects.exists()
+
+
+def test_without_a_body_of_its_own_the_declared_types_are_the_schema(
+    client_of: Callable[[Any], APIClient], user: Any
+) -> None:
+    client = client_of(user)
+
+    refused = client.post("/hold/", {"percent": "9", "owner": 1}, format="json")
+    taken = client.post("/hold/", {"key": 7}, format="json")
+
+    assert refused.status_code == 400
+    assert {part["pointer"] for part in refused.json()["errors"]} == {"/owner", "/key", "/percent"}
+    assert taken.status_code == 202
+    assert Task.objects.get().input_data == {"key": 7}
+
+
+def test_what_the_route_captures_is_no_field_of_the_body(
+    client_of: Callable[[Any], APIClient], user: Any
+) -> None:
+    client = client_of(user)
+
+    assert client.post("/hold/7/", {"key": 8}, format="json").status_code == 400
+    assert client.post("/hold/7/", {"percent": 9}, format="json").status_code == 202
+    assert Task.objects.get().input_data == {"key": 7, "percent": 9}
+
+
+def test_a_query_is_read_as_the_declared_types(
+    client_of: Callable[[Any], APIClient], user: Any
+) -> None:
+    client = client_of(user)
+
+    assert client.get("/hold/?key=seven").status_code == 400
+    assert client.get("/hold/?key=7&percent=9").status_code == 202
+    assert Task.objects.get().input_data == {"key": 7, "percent": 9}
