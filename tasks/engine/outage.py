@@ -5,8 +5,8 @@ import time
 
 import psycopg
 
+from myapp.jobs.backoff import MAX_CEILING_SECONDS, Backoff
 from myapp.jobs.retries import READ_ONLY
-from tasks.engine.backoff import MAX_CEILING_SECONDS, Backoff
 from tasks.engine.connections import eras, is_transient
 
 logger = logging.getLogger(__name__)

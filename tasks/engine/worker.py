@@ -20,7 +20,7 @@ from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
 
-from tasks.engine.backoff import MAX_CEILING_SECONDS, jittered
+from myapp.jobs.backoff import MAX_CEILING_SECONDS, jittered
 from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import renew_django_connections

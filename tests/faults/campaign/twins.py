@@ -16,9 +16,9 @@ from crash_points import _take_the_fence_down
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
+from myapp.jobs.backoff import MAX_CEILING_SECONDS
 from tasks.engine import connections, heartbeat, horizon, manager, outage, reaper
 from tasks.engine.atomic import AtomicRuns
-from tasks.engine.backoff import MAX_CEILING_SECONDS
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.connections import Eras
 from tasks.engine.listening import Listener
