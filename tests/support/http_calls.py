@@ -21,13 +21,24 @@ class Answer:
         return json.loads(self.text)
 
 
-def call(url: str, *, token: str | None = None, body: Any = None, timeout: float = 30) -> Answer:
+def call(
+    url: str,
+    *,
+    token: str | None = None,
+    body: Any = None,
+    timeout: float = 30,
+    method: str | None = None,
+    **headers: str,
+) -> Answer:
     """GET `url`, or POST `body` to it as JSON; errors are answers too."""
-    headers = {"Content-Type": "application/json"}
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    headers["Content-Type"] = "application/json"
     if token:
         headers["Authorization"] = f"Token {token}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 # loopback
+    request = urllib.request.Request(  # noqa: S310 # loopback
+        url, data=data, headers=headers, method=method
+    )
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
             return Answer(response.status, response.headers, response.read().decode())
