@@ -18,6 +18,9 @@ from django.core.asgi import get_asgi_application  # noqa: E402
 
 django_application = get_asgi_application()
 
-from myapp.jobs.rest.bodylimit import BodyLimit  # noqa: E402 # after the registry is ready
+from myapp.jobs.live.streaming import Streaming  # noqa: E402 # after the registry is ready
+from myapp.jobs.live.waiting import Waiting  # noqa: E402
+from myapp.jobs.rest.bodylimit import BodyLimit  # noqa: E402
 
-application = BodyLimit(django_application, max_bytes=settings.JOBS_REQUEST_MAX_BYTES)
+bounded = BodyLimit(django_application, max_bytes=settings.JOBS_REQUEST_MAX_BYTES)
+application = Streaming(Waiting(bounded))

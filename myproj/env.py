@@ -73,7 +73,8 @@ LOG_LEVEL: str = _env.str(
 DATABASE_URL: str = _env.str("DATABASE_URL", "", validate=_is_conninfo)
 HAS_OWN_DATABASE = bool(DATABASE_URL) or any(os.environ.get(name) for name in LIBPQ_VARIABLES)
 
-# The same for workers alone: Postgres itself, where DATABASE_URL leads the web through a pooler.
+# The same for workers, and for what web listens on: Postgres itself, where DATABASE_URL leads the
+# web through a pooler.
 JOBS_WORKER_DATABASE_URL: str = _env.str("JOBS_WORKER_DATABASE_URL", "", validate=_is_conninfo)
 
 # Connections one web process may hold.
@@ -218,6 +219,11 @@ JOBS_API_PRIORITY_MIN: int = _env.int(
 )
 JOBS_API_PRIORITY_MAX: int = _env.int(
     "JOBS_API_PRIORITY_MAX", 10, validate=valid.Range(-(2**31), 2**31 - 1)
+)
+
+# Streams of events one user may hold open in one web process.
+JOBS_STREAMS_PER_USER: int = _env.int(
+    "JOBS_STREAMS_PER_USER", 20, validate=valid.Range(0, 1_000_000)
 )
 
 # Days an ended task is kept, with its arguments, result and attempts.

@@ -33,7 +33,7 @@ def test_the_tour_gives_the_answers_it_tells_of(
     django_user_model.objects.create_superuser("demo", "demo@example.org", "pw-of-demo")
     start_worker()
 
-    created, status, updated = _paste(web_url, test_database_url)
+    created, status, followed, updated = _paste(web_url, test_database_url)
 
     head, accepted = created.split("\r\n\r\n")
     assert head.startswith("HTTP/1.1 202 Accepted")
@@ -42,6 +42,9 @@ def test_the_tour_gives_the_answers_it_tells_of(
     task = json.loads(status)
     assert _fields_of_the_table() == set(task)
     assert (task["status"], task["result"]["success"], task["progress"]) == ("DONE", True, 100)
+    waited, events = followed.split("retry: 2000\n")
+    assert json.loads(waited) == task
+    assert "event: result\n" in events
     _assert_accepted(updated, f"Task created to update user {task['related_id']}")
     assert User.objects.get(username="grace").email == "grace@navy.example"
 

@@ -30,13 +30,14 @@ from myapp.jobs.tracking.errors import (
     TaskNotCancellableError,
     TaskNotFoundError,
     TaskNotRetryableError,
+    TooManyStreamsError,
 )
 from myapp.jobs.tracking.selectors import task_list
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-# Seconds a client should wait while the database is away.
+# Seconds a client should wait while the database is away, or until a place may be free.
 RETRY_AFTER_SECONDS = 5
 # And while a twin of the request is under way, which was waited for already.
 RETRY_AFTER_TWIN_SECONDS = 1
@@ -57,6 +58,7 @@ _STATUS_OF_ERROR: dict[type[AppError], int] = {
     TaskNotRetryableError: 409,
     KeyOutlivedTaskError: 410,
     KeyReusedError: 422,
+    TooManyStreamsError: 429,
 }
 
 _CODE_OF_STATUS = {
@@ -270,7 +272,7 @@ def _wants_page(request: HttpRequest) -> bool:
 
 
 def _add_retry_after(response: HttpResponse) -> None:
-    if response.status_code == 503:
+    if response.status_code in (429, 503):
         response.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
 
 

@@ -30,10 +30,27 @@ from myapp.jobs.rest.schema_problems import (
 )
 from myapp.jobs.rest.schema_samples import sample_of
 from myapp.jobs.rest.serializers import AcceptedOutput, StrictSerializer
+from myapp.jobs.tracking.examples import status_examples
+from myapp.jobs.tracking.serializers import TaskStatusOutput
+from myapp.jobs.tracking.states import FINAL
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TASK_ID = "01a1fbea-4e84-7475-81db-8e9e43d5d392"
+# What answers that may be waited for take and give besides.
+PREFER = OpenApiParameter(
+    "Prefer",
+    location=OpenApiParameter.HEADER,
+    description=(
+        "`wait=10` holds the answer for up to so many seconds, 30 at most, until the task has ended"
+        " (RFC 7240)."
+    ),
+    examples=[OpenApiExample("wait", value="wait=10")],
+)
+_APPLIED_HEADER = {
+    "description": "`wait`: the preference was heeded.",
+    "schema": {"type": "string", "enum": ["wait"]},
+}
 _LOCATION_HEADER = {
     "description": "Where to ask how the task stands.",
     "required": True,
@@ -64,10 +81,13 @@ class ApiSchema(AutoSchema):
             return None
         if accepting := self._accepting():
             self._complete_accepted(accepting, operation)
+        waits = any(each["name"] == PREFER.name for each in operation.get("parameters", ()))
         for status, response in operation["responses"].items():
             headers = response.setdefault("headers", {})
             if self._takes_key() and status < "300":
                 headers[REPLAYED_HEADER] = _REPLAYED_HEADER
+            if waits and status in ("200", "202"):
+                headers["Preference-Applied"] = _APPLIED_HEADER
             headers["X-Correlation-ID"] = self._register(
                 CORRELATION_NAME, ResolvedComponent.HEADER, CORRELATION_HEADER
             )
@@ -100,6 +120,8 @@ class ApiSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         parameters = list(super().get_override_parameters())
+        if self._accepting():
+            parameters.append(PREFER)
         if not self._has_body() and (query := self._sent()):
             parameters.append(query)
         if self._takes_options():
@@ -124,7 +146,10 @@ class ApiSchema(AutoSchema):
         if self._accepting() is None:
             return super().get_response_serializers()
         description = "The task is committed; a worker runs it. Ask `status_endpoint` how it went."
-        return {202: OpenApiResponse(AcceptedOutput, description=description)}
+        return {
+            200: ended_while_waiting(),
+            202: OpenApiResponse(AcceptedOutput, description=description),
+        }
 
     def _accepting(self, method: str | None = None) -> AcceptingOperation | None:
         return accepting_operation(getattr(self.view, method or self.method.lower(), None))
@@ -203,7 +228,7 @@ class ApiSchema(AutoSchema):
             413: has_body,
             415: has_body,
             422: self._takes_key(),
-            429: bool(self.view.get_throttles()),
+            429: bool(self.view.get_throttles()) or getattr(self.view, "may_be_full", False),
             503: True,
         }
         return [status for status, happens in may.items() if happens]
@@ -230,6 +255,15 @@ class ApiSchema(AutoSchema):
         self.registry.register_on_missing(component)
         reference: dict[str, str] = component.ref
         return reference
+
+
+def ended_while_waiting() -> OpenApiResponse:
+    """Return the answer to a request that waited for the end of the task it names."""
+    return OpenApiResponse(
+        TaskStatusOutput,
+        description="With `Prefer: wait`: the task has ended within that time.",
+        examples=status_examples(*FINAL),
+    )
 
 
 class TokenScheme(OpenApiAuthenticationExtension):

@@ -11,6 +11,7 @@ from myapp.jobs.tracking.errors import (
     JobMissingError,
     TaskNotCancellableError,
     TaskNotRetryableError,
+    TooManyStreamsError,
 )
 
 EXAMPLE_REQUEST_ID = "8f14e45f-ceea-467f-a0e6-6d8c2b9f3d11"
@@ -126,7 +127,10 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
     },
     415: {problems.code_of_status(415): ('Unsupported media type "text/plain".', None)},
     422: {KeyReusedError.code: (str(KeyReusedError()), None)},
-    429: {problems.code_of_status(429): ("Request was throttled.", None)},
+    429: {
+        problems.code_of_status(429): ("Request was throttled.", None),
+        TooManyStreamsError.code: (str(TooManyStreamsError(limit=20)), None),
+    },
     503: {problems.code_of_status(503): ("The database cannot be reached right now.", None)},
 }
 

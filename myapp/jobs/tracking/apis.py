@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
 from myapp.jobs.rest.idempotency import answer_once
+from myapp.jobs.rest.schema import PREFER, ended_while_waiting
 from myapp.jobs.rest.serializers import AcceptedOutput
 from myapp.jobs.tracking.examples import (
     accepted_again_examples,
@@ -49,13 +50,14 @@ class TaskDetailApi(APIView):
 
     @extend_schema(
         operation_id="get_task",
+        parameters=[PREFER],
         responses=OpenApiResponse(
             TaskDetailOutput, description="The task.", examples=detail_examples()
         ),
     )
     def get(self, request: Request, task_id: UUID) -> Response:
         task = task_get(task_id=task_id, caller=request.user)
-        return Response(TaskDetailOutput(task).data)
+        return Response(TaskDetailOutput(task).data, headers=_when_to_ask_again(task))
 
 
 class TaskStatusApi(APIView):
@@ -63,13 +65,14 @@ class TaskStatusApi(APIView):
 
     @extend_schema(
         operation_id="get_task_status",
+        parameters=[PREFER],
         responses=OpenApiResponse(
             TaskStatusOutput, description="How it stands.", examples=status_examples()
         ),
     )
     def get(self, request: Request, task_id: UUID) -> Response:
         task = task_get(task_id=task_id, caller=request.user)
-        return Response(TaskStatusOutput(task).data)
+        return Response(TaskStatusOutput(task).data, headers=_when_to_ask_again(task))
 
 
 class TaskCancelApi(APIView):
@@ -100,10 +103,10 @@ class TaskCancelApi(APIView):
 
         def answer(_task_ids: Sequence[UUID]) -> Response:
             task = task_get(task_id=task_id, caller=request.user)
-            body = TaskStatusOutput(task).data
-            if task.status in FINAL:
-                return Response(body)
-            return Response(body, status=202, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+            status = 200 if task.status in FINAL else 202
+            return Response(
+                TaskStatusOutput(task).data, status=status, headers=_when_to_ask_again(task)
+            )
 
         _check_may_steer(request, task_id)
         return answer_once(request, write, answer=answer)
@@ -116,13 +119,15 @@ class TaskRetryApi(APIView):
 
     @extend_schema(
         operation_id="retry_task",
+        parameters=[PREFER],
         request=None,
         responses={
+            200: ended_while_waiting(),
             202: OpenApiResponse(
                 AcceptedOutput,
                 description="It waits for a worker.",
                 examples=accepted_again_examples(),
-            )
+            ),
         },
     )
     def post(self, request: Request, task_id: UUID) -> Response:
@@ -135,6 +140,10 @@ class TaskRetryApi(APIView):
         return answer_once(
             request, write, answer=lambda _task_ids: accepted(task_id, message=message)
         )
+
+
+def _when_to_ask_again(task: Task) -> dict[str, str]:
+    return {} if task.status in FINAL else {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 def _check_may_steer(request: Request, task_id: UUID) -> None:

@@ -26,6 +26,13 @@ class TaskNotCancellableError(AppError):
     status: str
 
 
+class TooManyStreamsError(AppError):
+    """You hold {limit} streams of events open, which is the limit."""
+
+    code = "too_many_streams"
+    limit: int
+
+
 class JobMissingError(AppError):
     """The job of this task was deleted, so that it can neither run again nor be stopped."""
 

@@ -1,10 +1,11 @@
 """Tasks as the API description shows them, one in each state."""
 
+import json
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample
 
-from myapp.jobs.tracking.states import EndCode, TaskStatus
+from myapp.jobs.tracking.states import FINAL, EndCode, TaskStatus
 
 _ID = "01a1fbea-4e84-7475-81db-8e9e43d5d392"
 _USER_ID = "861476ac-1d3b-4f7e-9d59-4c0f6a1b2c3d"
@@ -92,6 +93,21 @@ def accepted_again_examples() -> list[OpenApiExample]:
         "status_endpoint": f"/api/tasks/{_ID}/status/",
     }
     return [OpenApiExample("Accepted", value=value)]
+
+
+def event_examples() -> list[OpenApiExample]:
+    """Return an event of a stream in each state."""
+    return [
+        OpenApiExample(
+            example.name,
+            value={
+                "event": "result" if example.name in FINAL else "status",
+                "id": f"{example.name}.20261121T022318900000.{example.value['progress']}",
+                "data": json.dumps(example.value),
+            },
+        )
+        for example in status_examples()
+    ]
 
 
 def detail_examples() -> list[OpenApiExample]:

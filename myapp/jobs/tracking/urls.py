@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from myapp.jobs.live.apis import TaskEventsApi
 from myapp.jobs.tracking import apis
 
 app_name = "tracking"
@@ -9,6 +10,7 @@ urlpatterns = [
     path("", apis.TaskListApi.as_view(), name="task-list"),
     path("<uuid:task_id>/", apis.TaskDetailApi.as_view(), name="task-detail"),
     path("<uuid:task_id>/status/", apis.TaskStatusApi.as_view(), name="task-status"),
+    path("<uuid:task_id>/events/", TaskEventsApi.as_view(), name="task-events"),
     path("<uuid:task_id>/cancel/", apis.TaskCancelApi.as_view(), name="task-cancel"),
     path("<uuid:task_id>/retry/", apis.TaskRetryApi.as_view(), name="task-retry"),
 ]

@@ -3,17 +3,23 @@
 -- finds that many attempts on the Task already and changes nothing. The check is on the row that is
 -- locked, so it is made again after a wait. Rows are locked in the order of job ids.
 -- The coalesce keeps the partial index on unfinished Tasks out, which may look short.
-UPDATE tracking_task AS task
-SET progress = report.percent, progress_message = report.message, updated_at = clock_timestamp()
-FROM (
-    SELECT locked.id, (item ->> 2)::smallint AS percent, item ->> 3 AS message
-    FROM jsonb_array_elements(%(reports)s::jsonb) AS item
-    JOIN LATERAL (
-        SELECT id FROM tracking_task
-        WHERE job_id = (item ->> 0)::bigint
-          AND attempts < (item ->> 1)::integer
-          AND coalesce(end_status, '') = ''
-        FOR NO KEY UPDATE
-    ) AS locked ON true
-) AS report
-WHERE task.id = report.id;
+-- Who follows one of these Tasks is told, once for all of them.
+WITH told AS (
+    UPDATE tracking_task AS task
+    SET progress = report.percent, progress_message = report.message,
+        updated_at = clock_timestamp()
+    FROM (
+        SELECT locked.id, (item ->> 2)::smallint AS percent, item ->> 3 AS message
+        FROM jsonb_array_elements(%(reports)s::jsonb) AS item
+        JOIN LATERAL (
+            SELECT id FROM tracking_task
+            WHERE job_id = (item ->> 0)::bigint
+              AND attempts < (item ->> 1)::integer
+              AND coalesce(end_status, '') = ''
+            FOR NO KEY UPDATE
+        ) AS locked ON true
+    ) AS report
+    WHERE task.id = report.id
+    RETURNING task.id
+)
+SELECT workers_tell_followers() WHERE EXISTS (SELECT FROM told);

@@ -1,0 +1,229 @@
+"""The hub: all who follow Tasks in this process, read for together.
+
+Lost wake-ups cannot be: who begins to follow is shown the state that is read after that. One query
+reads for all, at most 20 times a second: on a notification, and every 2 s without one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+
+from myapp.jobs.live.listening import Listener
+from myapp.jobs.live.states import TaskState, task_states
+from myapp.jobs.live.stopping import on_stop
+from myapp.jobs.tracking.selectors import TaskVersion, task_versions
+from myapp.jobs.tracking.states import FINAL
+
+logger = logging.getLogger(__name__)
+
+REREAD_SECONDS = 2.0
+SECONDS_BETWEEN_READS = 0.05
+# How long the connection is kept for the next one when nobody follows any more.
+LINGER_SECONDS = 30.0
+
+
+class Follower:
+    """Somebody who follows one Task; one with `wants_state` is shown all of it."""
+
+    def __init__(self, task_id: UUID, *, wants_state: bool) -> None:
+        self.task_id = task_id
+        self.wants_state = wants_state
+        self.version: TaskVersion | None = None
+        self.state: TaskState | None = None
+        self.is_dismissed = False
+        self._news = asyncio.Event()
+
+    @property
+    def task_has_ended(self) -> bool:
+        return self.version is not None and self.version.status in FINAL
+
+    async def news(self, *, within: float) -> bool:
+        """Wait until there is something new; False if there is nothing for so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        has_news = self._news.is_set()
+        self._news.clear()
+        return has_news
+
+    async def end(self, *, within: float) -> bool:
+        """Wait for the Task's end; False if it did not come within so many seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        while not self.task_has_ended and not self.is_dismissed and loop.time() < deadline:
+            await self.news(within=deadline - loop.time())
+        return self.task_has_ended
+
+    def dismiss(self) -> None:
+        """Let it wait no longer: the client is gone, the Task is, or the server stops."""
+        self.is_dismissed = True
+        self._news.set()
+
+    def show(self, version: TaskVersion, state: TaskState | None) -> None:
+        """Show what was read."""
+        if version != self.version:
+            self.version, self.state = version, state
+            self._news.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look at the database found: of all Tasks, and of those that are shown whole."""
+
+    versions: dict[UUID, TaskVersion]
+    states: dict[UUID, TaskState]
+
+
+class Read(Protocol):
+    """How a hub reads: all versions, and the states of those that are not as `known`."""
+
+    def __call__(self, ids: set[UUID], known: dict[UUID, TaskVersion | None]) -> Reading:
+        """Return what there is."""
+
+
+class Hub:
+    """Keeps the followers of this process, and runs while there are any."""
+
+    def __init__(self) -> None:
+        self._followers: dict[UUID, set[Follower]] = {}
+        self._unread: set[UUID] = set()
+        self._was_notified = False
+        self._reread_at = 0.0
+        self._wake = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    @contextmanager
+    def following(self, task_id: UUID, *, wants_state: bool = False) -> Iterator[Follower]:
+        """Follow a Task while the block runs; what is true now is soon shown as news."""
+        follower = Follower(task_id, wants_state=wants_state)
+        self._followers.setdefault(task_id, set()).add(follower)
+        self._run()
+        self._read_soon(task_id)
+        if self._is_stopping:
+            follower.dismiss()
+        try:
+            yield follower
+        finally:
+            self._forget(follower)
+
+    def stop(self) -> None:
+        """Dismiss everybody: the server was told to stop."""
+        self._is_stopping = True
+        for follower in self._all():
+            follower.dismiss()
+
+    def note_news(self) -> None:
+        """Read for everybody soon: something has changed."""
+        self._was_notified = True
+        self._wake.set()
+
+    def _read_soon(self, task_id: UUID) -> None:
+        self._unread.add(task_id)
+        self._wake.set()
+
+    def _forget(self, follower: Follower) -> None:
+        others = self._followers[follower.task_id]
+        others.discard(follower)
+        if not others:
+            del self._followers[follower.task_id]
+
+    def _all(self) -> list[Follower]:
+        return [follower for group in self._followers.values() for follower in group]
+
+    def _run(self) -> None:
+        """Run, if it does not yet; on another event loop anew."""
+        if self._runner is not None and not self._runner.done():
+            return
+        self._wake = asyncio.Event()
+        self._runner = asyncio.create_task(self._serve(), name="hub")
+        self._runner.add_done_callback(_say_why)
+        on_stop(self.stop)
+
+    async def _serve(self) -> None:
+        listener = asyncio.create_task(Listener(self.note_news).run(), name="hub listens")
+        try:
+            await self._read_while_needed()
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    async def _read_while_needed(self) -> None:
+        loop = asyncio.get_running_loop()
+        needed_at = loop.time()
+        while loop.time() - needed_at < LINGER_SECONDS:
+            ids = await self._due()
+            if ids:
+                await self._read(ids)
+            if self._followers:
+                needed_at = loop.time()
+            await asyncio.sleep(SECONDS_BETWEEN_READS)
+        self._runner = None  # before anything is awaited: the next follower begins anew
+
+    async def _due(self) -> set[UUID]:
+        """Wait for the next turn; return whose turn it is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._reread_at):
+                await self._wake.wait()
+        self._wake.clear()
+        now = asyncio.get_running_loop().time()
+        ids, self._unread = self._unread & self._followers.keys(), set()
+        if self._was_notified or now >= self._reread_at:
+            self._was_notified = False
+            self._reread_at = now + REREAD_SECONDS
+            ids = set(self._followers)
+        return ids
+
+    async def _read(self, ids: set[UUID]) -> None:
+        try:
+            reading = await sync_to_async(read, thread_sensitive=False)(ids, self._known(ids))
+        except DatabaseError as error:
+            logger.warning("no look at the tasks that are followed: %s", error)
+            return
+        for task_id in ids:
+            for follower in list(self._followers.get(task_id, ())):
+                self._show(follower, reading)
+
+    def _known(self, ids: set[UUID]) -> dict[UUID, TaskVersion | None]:
+        """Return what those who are shown whole Tasks have seen; None if one has seen nothing."""
+        known: dict[UUID, TaskVersion | None] = {}
+        for task_id in ids:
+            seen = {f.version for f in self._followers.get(task_id, ()) if f.wants_state}
+            if seen:
+                known[task_id] = seen.pop() if len(seen) == 1 else None
+        return known
+
+    def _show(self, follower: Follower, reading: Reading) -> None:
+        version = reading.versions.get(follower.task_id)
+        if version is None:
+            follower.dismiss()
+        elif not follower.wants_state:
+            follower.show(version, None)
+        elif state := reading.states.get(follower.task_id):
+            follower.show(version, state)
+
+
+def read(ids: set[UUID], known: dict[UUID, TaskVersion | None]) -> Reading:
+    """Read the versions of `ids`, and the states of those in `known` that have another by now."""
+    try:
+        versions = task_versions(ids)
+        changed = [key for key, version in known.items() if versions.get(key) != version]
+        return Reading(versions, task_states(changed))
+    finally:
+        close_old_connections()  # back to the pool
+
+
+def _say_why(runner: "asyncio.Task[None]") -> None:
+    if not runner.cancelled() and (error := runner.exception()):
+        logger.error("the hub ends, the next request that waits begins it anew", exc_info=error)
+
+
+hub = Hub()

@@ -1,0 +1,124 @@
+"""Streaming: the answer of `/api/tasks/{id}/events/` is held open until the Task ends.
+
+It stands around Django, as waiting does: the view says who may see the Task, gives its present
+state and ends. What comes after that the hub reads, for all streams at once; and the view is asked
+again whether the client still may.
+"""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from django.urls import Resolver404, resolve
+
+from myapp.jobs.live.asgi import Answer, Keeper, ask, dismissed_when_gone
+from myapp.jobs.live.hub import Follower, Hub, hub
+from myapp.jobs.live.seats import SEAT, Seat, Seats, seats
+from myapp.jobs.rest.bodylimit import Application, Receive, Send
+
+EVENTS_ROUTE = "tracking:task-events"
+# What has the id of the state it is up to, so that the stream knows where to go on.
+LAST_EVENT_ID = b"last-event-id"
+
+HEARTBEAT_SECONDS = 15.0
+HEARTBEAT = b": alive\n\n"
+# For so long an answer of the view holds: that the client may see the Task.
+ADMISSION_SECONDS = 5.0
+REFUSALS = (401, 403, 404)
+
+
+class Streaming:
+    """An ASGI application that holds streams open."""
+
+    def __init__(self, application: Application, *, hub: Hub = hub, seats: Seats = seats) -> None:
+        self._application = application
+        self._hub = hub
+        self._seats = seats
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        task_id = _task_id(scope)
+        if task_id is None:
+            await self._application(scope, receive, send)
+            return
+        seat = Seat()
+        try:
+            keeper = Keeper(send, lambda _: seat.is_taken)
+            await self._application({**scope, SEAT: seat}, receive, keeper)
+            if keeper.answer:
+                with self._hub.following(task_id, wants_state=True) as follower:
+                    async with dismissed_when_gone(follower, receive):
+                        stream = Stream(self._application, scope, send, follower, keeper.answer)
+                        await stream.run()
+        finally:
+            self._seats.give_back(seat)
+
+
+class Stream:
+    """One stream."""
+
+    def __init__(
+        self,
+        application: Application,
+        scope: dict[str, Any],
+        send: Send,
+        follower: Follower,
+        opening: Answer,
+    ) -> None:
+        self._application = application
+        self._scope = scope
+        self._send = send
+        self._follower = follower
+        self._opening = opening
+        self._clock = asyncio.get_running_loop().time
+        self._admitted_at = self._clock()
+
+    async def run(self) -> None:
+        """Send what the view said, then what is new, until the Task ends or nobody listens."""
+        headers = self._opening.without(b"content-length", LAST_EVENT_ID)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send_part(self._opening.body)
+        await self._send_news()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_news(self) -> None:
+        last_event_id = self._opening.header(LAST_EVENT_ID)
+        while True:
+            has_news = await self._follower.news(within=HEARTBEAT_SECONDS)
+            if self._follower.is_dismissed or not await self._is_admitted(idle=not has_news):
+                return
+            state = self._follower.state
+            if not has_news or state is None:
+                await self._send_part(HEARTBEAT)
+                continue
+            if event := state.event(last_event_id):
+                await self._send_part(event)
+            if state.is_end:
+                return
+            last_event_id = state.event_id
+
+    async def _is_admitted(self, *, idle: bool) -> bool:
+        """Tell whether the client still may see the Task, by the view that let it in."""
+        if not idle and self._clock() - self._admitted_at < ADMISSION_SECONDS:
+            return True
+        answer = await ask(self._application, self._scope, self._scope["path"], as_of=self._opening)
+        if answer is None or answer.status in REFUSALS:
+            return False
+        if answer.status < 500:  # else it may be told when the database is back
+            self._admitted_at = self._clock()
+        return True
+
+    async def _send_part(self, part: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+def _task_id(scope: dict[str, Any]) -> UUID | None:
+    """Return the Task that a request wants a stream of, None for any other request."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return None
+    if not scope["path"].endswith("/events/"):
+        return None
+    try:
+        match = resolve(scope["path"].removeprefix(scope.get("root_path", "")))
+    except Resolver404:
+        return None
+    return match.kwargs["task_id"] if match.view_name == EVENTS_ROUTE else None

@@ -1,0 +1,263 @@
+"""The hub: who follows is shown what is true, once for all, with and without notifications."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from myapp.jobs.bridge import uuid7
+from myapp.jobs.live import hub as hub_module
+from myapp.jobs.live.hub import Hub, Reading
+from myapp.jobs.live.streaming import Stream, Streaming
+from myapp.jobs.live.waiting import Waiting
+from myapp.jobs.tracking.selectors import TaskVersion
+
+# Longer than the hub needs between two reads, shorter than it lets pass without one.
+SOON_SECONDS = 1.0
+
+
+class Database:
+    """What there is to read, and how often it was read."""
+
+    def __init__(self) -> None:
+        self.versions: dict[UUID, TaskVersion] = {}
+        self.reads: list[set[UUID]] = []
+        self.while_reading: Callable[[], None] = lambda: None
+
+    def write(self, task_id: UUID, status: str) -> None:
+        self.versions[task_id] = TaskVersion(status, 0, datetime.now(UTC))
+
+    def read(self, ids: set[UUID], known: Any) -> Reading:
+        self.reads.append(set(ids))
+        versions = {key: self.versions[key] for key in ids if key in self.versions}
+        self.while_reading()
+        return Reading(versions, {})
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A database that notifies nobody."""
+
+    class Deaf:
+        def __init__(self, _on_news: Any) -> None:
+            """Hear nothing."""
+
+        async def run(self) -> None:
+            await asyncio.Event().wait()
+
+    database = Database()
+    monkeypatch.setattr(hub_module, "read", database.read)
+    monkeypatch.setattr(hub_module, "Listener", Deaf)
+    return database
+
+
+def test_an_end_before_one_follows_is_shown_at_once(database: Database) -> None:
+    async def follow(hub: Hub) -> bool:
+        task_id = uuid7()
+        database.write(task_id, "DONE")
+        with hub.following(task_id) as follower:
+            return await follower.end(within=SOON_SECONDS)
+
+    assert asyncio.run(follow(Hub()))
+
+
+def test_an_end_just_as_one_begins_to_follow_is_not_lost(database: Database) -> None:
+    """The read for another one is under way, and its notification was for nobody."""
+
+    async def follow(hub: Hub) -> bool:
+        other, task_id = uuid7(), uuid7()
+        database.write(other, "PENDING")
+        database.write(task_id, "PENDING")
+        with hub.following(other) as first:
+            await first.news(within=SOON_SECONDS)
+            database.write(task_id, "DONE")
+            hub.note_news()
+            await asyncio.sleep(2 * hub_module.SECONDS_BETWEEN_READS)
+            with hub.following(task_id) as follower:
+                return await follower.end(within=SOON_SECONDS)
+
+    assert asyncio.run(follow(Hub()))
+
+
+def test_twin_without_a_read_after_registering_that_end_is_lost(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "_read_soon", lambda _hub, _task_id: None)
+
+    with pytest.raises(AssertionError):
+        test_an_end_just_as_one_begins_to_follow_is_not_lost(database)
+
+
+def test_an_end_while_it_is_read_is_found_by_the_next_read(database: Database) -> None:
+    async def follow(hub: Hub) -> bool:
+        task_id = uuid7()
+        database.write(task_id, "PENDING")
+        with hub.following(task_id) as follower:
+
+            def end() -> None:
+                database.while_reading = lambda: None
+                database.write(task_id, "DONE")
+                loop.call_soon_threadsafe(hub.note_news)
+
+            loop = asyncio.get_running_loop()
+            database.while_reading = end
+            return await follower.end(within=SOON_SECONDS)
+
+    assert asyncio.run(follow(Hub()))
+
+
+def test_an_end_that_nobody_was_told_of_is_found_within_seconds(database: Database) -> None:
+    async def follow(hub: Hub) -> bool:
+        task_id = uuid7()
+        database.write(task_id, "PROCESSING")
+        with hub.following(task_id) as follower:
+            await follower.news(within=SOON_SECONDS)
+            database.write(task_id, "FAILED")
+            return await follower.end(within=3 * hub_module.REREAD_SECONDS)
+
+    assert asyncio.run(follow(Hub()))
+
+
+def test_all_are_read_for_by_one_query_and_seldom(database: Database) -> None:
+    async def follow(hub: Hub) -> float:
+        ids = [uuid7() for _ in range(300)]
+        for task_id in ids:
+            database.write(task_id, "PENDING")
+
+        async def one(task_id: UUID) -> None:
+            with hub.following(task_id) as follower:
+                await follower.end(within=10)
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        waiting = [asyncio.create_task(one(task_id)) for task_id in ids]
+        for _ in range(500):  # notifications pour in
+            hub.note_news()
+            await asyncio.sleep(0.001)
+        for task_id in ids:
+            database.write(task_id, "DONE")
+        hub.note_news()
+        await asyncio.gather(*waiting)
+        return loop.time() - began
+
+    seconds = asyncio.run(follow(Hub()))
+
+    assert len(database.reads) <= seconds / hub_module.SECONDS_BETWEEN_READS + 2
+    assert len(database.reads[-1]) == 300
+
+
+def test_a_task_that_is_gone_is_waited_for_no_longer(database: Database) -> None:
+    async def follow(hub: Hub) -> bool:
+        with hub.following(uuid7()) as follower:
+            ended = await follower.end(within=10)
+            return follower.is_dismissed and not ended
+
+    assert asyncio.run(follow(Hub()))
+
+
+def test_a_hub_that_nobody_needs_ends_and_begins_anew(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(hub_module, "REREAD_SECONDS", 0.05)
+
+    async def follow(hub: Hub) -> bool:
+        task_id = uuid7()
+        database.write(task_id, "DONE")
+        with hub.following(task_id) as follower:
+            await follower.end(within=SOON_SECONDS)
+        await hub._runner
+        assert hub._runner is None
+        with hub.following(task_id) as follower:
+            return await follower.end(within=SOON_SECONDS)
+
+    assert asyncio.run(follow(Hub()))
+
+
+class FakeDjango:
+    """Answers as the views do, and counts what it was asked."""
+
+    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked.append(f"{scope['method']} {scope['path']}")
+        if seat := scope.get("jobs.live.seat"):
+            seat.owner = "olga"
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        headers = [(name.encode(), value.encode()) for name, value in answer[1].items()]
+        await send({"type": "http.response.start", "status": answer[0], "headers": headers})
+        await send({"type": "http.response.body", "body": answer[2]})
+
+
+def test_who_goes_away_ends_the_wait_at_once_and_nothing_is_asked(database: Database) -> None:
+    task_id = uuid7()
+    database.write(task_id, "PENDING")
+    django = FakeDjango((200, {"retry-after": "1"}, b"{}"))
+    path = f"/api/tasks/{task_id}/status/"
+
+    hub = Hub()
+    _run(Waiting(django, hub=hub), path, leave_after=0.1, prefer="wait=30")
+
+    assert django.asked == [f"GET {path}"]
+    assert hub._followers == {}
+
+
+def test_a_lost_permission_ends_a_stream(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("myapp.jobs.live.streaming.HEARTBEAT_SECONDS", 0.05)
+    task_id = uuid7()
+    database.write(task_id, "PENDING")
+    opening = (200, {"last-event-id": "PENDING.x.0"}, b"retry: 1\n\n")
+    django = FakeDjango(opening, opening, (401, {}, b""))
+
+    sent = _run(Streaming(django, hub=Hub()), f"/api/tasks/{task_id}/events/", leave_after=1)
+
+    assert sent == b"retry: 1\n\n" + b": alive\n\n"
+    assert len(django.asked) == 3
+
+
+def test_twin_a_stream_that_never_asks_again_does_not_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def admit(*_args: Any, **_kwargs: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(Stream, "_is_admitted", admit)
+
+    with pytest.raises(AssertionError):
+        test_a_lost_permission_ends_a_stream(database, monkeypatch)
+
+
+def _run(
+    application: Callable[..., Awaitable[None]], path: str, *, leave_after: float, **headers: str
+) -> bytes:
+    """Ask once, leave after so many seconds; return the body that came."""
+    body = bytearray()
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(leave_after)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        body.extend(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def ask() -> None:
+        async with asyncio.timeout(5):
+            await application(scope, receive, send)
+
+    asyncio.run(ask())
+    return bytes(body)
