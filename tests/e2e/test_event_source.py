@@ -46,7 +46,7 @@ def test_a_browser_follows_a_task_and_stops_by_itself(
     page.evaluate(FOLLOW, f"/api/tasks/{task_id}/events/")
     eventually(lambda: page.evaluate("window.seen.length"))
     start_worker("job_samples.app")
-    eventually(lambda: [40] == [event[2] for event in page.evaluate("window.seen")][-1:])
+    eventually(lambda: [event[2] for event in page.evaluate("window.seen")][-1:] == [40])
     advisory_locks.let_go()
     eventually(lambda: page.evaluate("window.state") == 2)  # closed
 

@@ -28,6 +28,8 @@ REREAD_SECONDS = 2.0
 SECONDS_BETWEEN_READS = 0.05
 # How long the connection is kept for the next one when nobody follows any more.
 LINGER_SECONDS = 30.0
+# Thousands whose tasks end together must not ask Django all at once, which has ten connections.
+QUESTIONS_AT_ONCE = 4
 
 
 class Follower:
@@ -90,7 +92,10 @@ class Read(Protocol):
 
 
 class Hub:
-    """Keeps the followers of this process, and runs while there are any."""
+    """Keeps the followers of this process, and runs while there are any.
+
+    Who has a question to the views takes one of its `turns`.
+    """
 
     def __init__(self) -> None:
         self._followers: dict[UUID, set[Follower]] = {}
@@ -100,6 +105,7 @@ class Hub:
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self.turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
 
     @contextmanager
     def following(self, task_id: UUID, *, wants_state: bool = False) -> Iterator[Follower]:
@@ -144,6 +150,7 @@ class Hub:
         if self._runner is not None and not self._runner.done():
             return
         self._wake = asyncio.Event()
+        self.turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
         self._runner = asyncio.create_task(self._serve(), name="hub")
         self._runner.add_done_callback(_say_why)
         on_stop(self.stop)
@@ -161,11 +168,14 @@ class Hub:
         needed_at = loop.time()
         while loop.time() - needed_at < LINGER_SECONDS:
             ids = await self._due()
+            began = loop.time()
             if ids:
                 await self._read(ids)
             if self._followers:
                 needed_at = loop.time()
-            await asyncio.sleep(SECONDS_BETWEEN_READS)
+            # A slow database, or many followers, may have half of the time at most.
+            took = loop.time() - began
+            await asyncio.sleep(max(took, SECONDS_BETWEEN_READS - took))
         self._runner = None  # before anything is awaited: the next follower begins anew
 
     async def _due(self) -> set[UUID]:

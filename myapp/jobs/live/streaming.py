@@ -6,6 +6,7 @@ again whether the client still may.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -47,28 +48,34 @@ class Streaming:
             if keeper.answer:
                 with self._hub.following(task_id, wants_state=True) as follower:
                     async with dismissed_when_gone(follower, receive):
-                        stream = Stream(self._application, scope, send, follower, keeper.answer)
-                        await stream.run()
+                        await self._stream(scope, send, follower, keeper.answer).run()
         finally:
             self._seats.give_back(seat)
 
+    def _stream(
+        self, scope: dict[str, Any], send: Send, follower: Follower, opening: Answer
+    ) -> "Stream":
+        async def ask_again() -> Answer | None:
+            async with self._hub.turns:
+                return await ask(self._application, scope, scope["path"], as_of=opening)
+
+        return Stream(send, follower, opening, ask_again)
+
 
 class Stream:
-    """One stream."""
+    """One stream; `ask_again` gives what the view would answer now."""
 
     def __init__(
         self,
-        application: Application,
-        scope: dict[str, Any],
         send: Send,
         follower: Follower,
         opening: Answer,
+        ask_again: Callable[[], Awaitable[Answer | None]],
     ) -> None:
-        self._application = application
-        self._scope = scope
         self._send = send
         self._follower = follower
         self._opening = opening
+        self._ask_again = ask_again
         self._clock = asyncio.get_running_loop().time
         self._admitted_at = self._clock()
 
@@ -100,7 +107,7 @@ class Stream:
         """Tell whether the client still may see the Task, by the view that let it in."""
         if not idle and self._clock() - self._admitted_at < ADMISSION_SECONDS:
             return True
-        answer = await ask(self._application, self._scope, self._scope["path"], as_of=self._opening)
+        answer = await self._ask_again()
         if answer is None or answer.status in REFUSALS:
             return False
         if answer.status < 500:  # else it may be told when the database is back

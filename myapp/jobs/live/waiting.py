@@ -52,7 +52,8 @@ class Waiting:
         is_read = scope["path"] == named.path
         if gone.done() or not (has_ended or is_read):
             return answer
-        later = await ask(self._application, scope, named.path, as_of=answer)
+        async with self._hub.turns:
+            later = await ask(self._application, scope, named.path, as_of=answer)
         # What was accepted stays accepted, whatever comes of the question.
         return later if later and (is_read or later.status == 200) else answer
 
