@@ -311,7 +311,7 @@ def test_a_worker_that_needs_more_connections_than_allowed_does_not_start(
 
     settings.JOBS_WORKER_THREADS = 1000
 
-    with pytest.raises(TooFewConnectionsError, match="needs 1008 connections"):
+    with pytest.raises(TooFewConnectionsError, match="needs 1009 connections"):
         samples.run_worker(wait=False)
 
 

@@ -206,7 +206,7 @@ def test_a_claim_from_floors_reads_what_comes_after_them(
 def test_a_walk_probes_once_for_each_queue_and_priority(
     server: Connection, statistics: str
 ) -> None:
-    _fill(server, "'samples ' || n % 5, 'plain', n % 4, NULL::text, NULL::timestamptz", BACKLOG)
+    _fill(server, "'samples ' || n % 5, 'plain', n % 4, NULL::text, NULL::timestamptz", 20_000)
     if statistics == "true":
         _analyze(server)
 
