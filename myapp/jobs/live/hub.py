@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -82,13 +81,6 @@ class Reading:
 
     versions: dict[UUID, TaskVersion]
     states: dict[UUID, TaskState]
-
-
-class Read(Protocol):
-    """How a hub reads: all versions, and the states of those that are not as `known`."""
-
-    def __call__(self, ids: set[UUID], known: dict[UUID, TaskVersion | None]) -> Reading:
-        """Return what there is."""
 
 
 class Hub:
