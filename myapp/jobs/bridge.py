@@ -252,6 +252,7 @@ class ConfiguredTask[**P]:
             "related_table": spec.subject,
             "operation": spec.operation,
             "correlation_id": correlation_id(),
+            "tags": list(options.tags) if options.tags else None,
         }
 
 

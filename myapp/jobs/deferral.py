@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ from myapp.jobs.prepared import prepared_cursor
 MAX_QUEUE_NAME_BYTES = 40
 MAX_LOCK_LENGTH = 255
 PRIORITIES = range(-(2**31), 2**31)
+MAX_TAGS = 10
+MAX_TAG_LENGTH = 64
 
 # Each look that finds nothing means that another job took the lock and let go of it meanwhile.
 _LOOKS = 10
@@ -102,6 +104,7 @@ class OptionArguments(TypedDict, total=False):
     schedule_in: timedelta | Mapping[str, int] | None
     queueing_lock: str | None
     unique: str | None
+    tags: Iterable[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,8 @@ class DeferOptions:
     `schedule_in`: a timedelta, or its parts as in {"minutes": 5}; by the database's clock.
     `schedule_at`: an aware datetime. `queueing_lock`: at most one job with it waits, another is an
     AlreadyWaitingError. `unique`: the same, but the job that waits comes back.
+    `tags`: words to find the Task by, in no order and each once: 10 at most, of up to 64 printable
+    characters.
     """
 
     lock: str | None = None
@@ -120,8 +125,11 @@ class DeferOptions:
     schedule_in: timedelta | Mapping[str, int] | None = None
     queueing_lock: str | None = None
     unique: str | None = None
+    tags: Iterable[str] | None = None
 
     def __post_init__(self) -> None:
+        if self.tags is not None and not isinstance(self.tags, str):
+            object.__setattr__(self, "tags", tuple(dict.fromkeys(self.tags)))  # read once
         for option, reason in self._problems():
             raise BadDeferOptionError(option=option, reason=reason)
 
@@ -145,6 +153,22 @@ class DeferOptions:
         for option in ("lock", "queueing_lock", "unique"):
             if len(getattr(self, option) or "") > MAX_LOCK_LENGTH:
                 yield option, f"it is longer than {MAX_LOCK_LENGTH} characters."
+        yield from _problems_of_tags(self.tags or ())
+
+
+def _problems_of_tags(tags: Iterable[object]) -> Iterator[tuple[str, str]]:
+    names = list(tags)
+    if isinstance(tags, str):
+        yield "tags", "it is one text, not several."
+    elif len(names) > MAX_TAGS:
+        yield "tags", f"there are more than {MAX_TAGS}."
+    elif not all(isinstance(name, str) and tag_fits(name) for name in names):
+        yield "tags", f"each must be a text of 1 to {MAX_TAG_LENGTH} printable characters."
+
+
+def tag_fits(name: str) -> bool:
+    """Tell whether this can be a tag."""
+    return 0 < len(name) <= MAX_TAG_LENGTH and name.isprintable()
 
 
 def queue_name_fits(name: str) -> bool:

@@ -10,8 +10,14 @@ import pytest
 from django.db import connection, transaction
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from myapp.jobs.bridge import AlreadyWaitingError, BadDeferOptionError, Deferred, declare
-from myapp.jobs.tracking.models import Task
+from myapp.jobs.bridge import (
+    AlreadyWaitingError,
+    BadDeferOptionError,
+    Deferred,
+    declare,
+    owned_by,
+)
+from myapp.jobs.tracking.models import Tag, Task
 
 pytestmark = pytest.mark.django_db
 
@@ -150,3 +156,48 @@ def test_a_declared_priority_of_zero_can_be_asked_for() -> None:
     def urgent() -> None: ...
 
     assert _job(urgent.configure(priority=0).defer()).priority == 0
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "one text",
+        [""],
+        ["x" * 65],
+        ["a\nb"],
+        ["\x00"],
+        ["\ud800"],
+        [7],
+        [str(n) for n in range(11)],
+    ],
+)
+def test_tags_that_cannot_be_are_refused(tags: Any) -> None:
+    with pytest.raises(BadDeferOptionError, match="tags") as refused:
+        nap.configure(tags=tags)
+
+    assert refused.value.code == "bad_defer_option"
+    assert not Task.objects.exists()
+
+
+def test_tags_are_a_set_and_belong_to_the_owner_of_the_task(user: Any) -> None:
+    with owned_by(user.pk):
+        deferred = nap.configure(tags=iter(["a", "b", "a"])).defer(seconds=0)
+
+    rows = Tag.objects.filter(task=deferred.task_id).values_list("name", "owner")
+    assert list(rows) == [("a", user.pk), ("b", user.pk)]
+
+
+@pytest.mark.parametrize("tags", [None, [], ()])
+def test_a_job_without_tags_leaves_no_row(tags: Any) -> None:
+    nap.configure(tags=tags).defer(seconds=0)
+    nap.configure(tags=tags).defer_many([{"seconds": 0}] * 2)
+
+    assert not Tag.objects.exists()
+
+
+def test_tags_go_when_the_caller_rolls_back() -> None:
+    with transaction.atomic():
+        nap.configure(tags=["a"]).defer(seconds=0)
+        transaction.set_rollback(True)
+
+    assert not Tag.objects.exists()

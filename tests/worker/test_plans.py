@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from explained import TABLES, Plan
 from psycopg.rows import tuple_row
 
 from myapp.jobs import deferral
@@ -42,67 +43,8 @@ SLOTS = 20
 RUNNING = 200
 NAMES = ["plain", "slow"]
 SQL = Path(reaper.__file__).parent / "sql"
-TABLES = "procrastinate_jobs", "tracking_task", "tracking_attempt", "procrastinate_events"
 
 type Connection = psycopg.Connection[tuple[Any, ...]]
-type Node = dict[str, Any]
-
-
-class Plan:
-    """What EXPLAIN ANALYZE says of one execution."""
-
-    def __init__(self, top: Node) -> None:
-        self.nodes = list(_walk(top))
-        # A write that nothing reads from runs last and is not in the sum at the top.
-        counted = [top, *(node for node in self.nodes if node["Node Type"] == "ModifyTable")]
-        self.buffers = max(
-            node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in counted
-        )
-        self.rows = round(top["Actual Rows"] * top["Actual Loops"])
-
-    @property
-    def table_scans(self) -> list[str]:
-        """Scans that read a table without an index."""
-        return [
-            node["Relation Name"]
-            for node in self.nodes
-            if node["Node Type"] in {"Seq Scan", "Bitmap Heap Scan"}
-            and node["Relation Name"] in TABLES
-        ]
-
-    @property
-    def sorted_rows(self) -> int:
-        """The rows of the largest sort."""
-        sorts = (node for node in self.nodes if "Sort" in node["Node Type"])
-        return max((round(node["Actual Rows"]) for node in sorts), default=0)
-
-    @property
-    def removed_rows(self) -> int:
-        """The rows of our tables that were read and did not fit."""
-        return sum(
-            round(node.get(removed, 0) * node["Actual Loops"])
-            for node in self.nodes
-            if node.get("Relation Name") in TABLES
-            for removed in ("Rows Removed by Filter", "Rows Removed by Index Recheck")
-        )
-
-    def indexes_of(self, table: str) -> set[str]:
-        """The indexes by which rows of `table` were found."""
-        return {
-            node["Index Name"]
-            for node in self.nodes
-            if node.get("Relation Name") == table and "Index Name" in node
-        }
-
-    def __repr__(self) -> str:
-        kinds = (
-            f"{node['Node Type']} {node.get('Relation Name', '')} {node.get('Index Name', '')}"
-            f" rows={node['Actual Rows']} loops={node['Actual Loops']}"
-            f" buffers={node['Shared Hit Blocks'] + node['Shared Read Blocks']}"
-            for node in self.nodes
-            if node["Actual Loops"]
-        )
-        return "\n".join([f"buffers={self.buffers} rows={self.rows}", *kinds])
 
 
 @pytest.fixture
@@ -434,6 +376,7 @@ def _defer_parameters() -> dict[str, Any]:
         "input_data": "{}",
         "task_id": str(uuid4()),
         "correlation_id": "",
+        "tags": None,
     }
 
 
@@ -508,9 +451,3 @@ def _type_of(value: Any) -> str:
     if isinstance(value, int):
         return "smallint" if abs(value) < 2**15 else "integer"
     return "text[]" if isinstance(value, list) else "unknown"
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    yield node
-    for child in node.get("Plans", []):
-        yield from _walk(child)

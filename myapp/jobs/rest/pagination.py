@@ -25,6 +25,7 @@ class IdCursorPagination(CursorPagination):
     page_size = DEFAULT_LIMIT
     max_page_size = MAX_LIMIT
     page_size_query_param = "limit"
+    names = ("cursor", "limit")
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: Any = None

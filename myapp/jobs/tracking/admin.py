@@ -79,7 +79,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not gen
     ordering = ("-id",)
 
     def get_queryset(self, request: HttpRequest) -> TaskQuerySet:
-        return Task.objects.get_queryset().with_times()
+        return Task.objects.get_queryset().with_last_change().with_last_start()
 
     @admin.display(description=_("status"))
     def status(self, task: Task) -> str:

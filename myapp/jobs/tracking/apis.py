@@ -13,6 +13,8 @@ from rest_framework.views import APIView
 
 from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
 from myapp.jobs.rest.idempotency import answer_once
+from myapp.jobs.rest.pagination import IdCursorPagination
+from myapp.jobs.rest.queries import validated_query
 from myapp.jobs.rest.schema import PREFER, ended_while_waiting
 from myapp.jobs.rest.serializers import AcceptedOutput
 from myapp.jobs.tracking.examples import (
@@ -23,7 +25,12 @@ from myapp.jobs.tracking.examples import (
 )
 from myapp.jobs.tracking.models import Task, TaskQuerySet
 from myapp.jobs.tracking.selectors import may_steer, task_get, task_list
-from myapp.jobs.tracking.serializers import TaskDetailOutput, TaskRowOutput, TaskStatusOutput
+from myapp.jobs.tracking.serializers import (
+    TaskDetailOutput,
+    TaskFilterInput,
+    TaskRowOutput,
+    TaskStatusOutput,
+)
 from myapp.jobs.tracking.services import task_cancel, task_retry
 from myapp.jobs.tracking.states import FINAL, TaskStatus
 
@@ -31,18 +38,20 @@ from myapp.jobs.tracking.states import FINAL, TaskStatus
 @extend_schema_view(
     get=extend_schema(
         operation_id="list_tasks",
+        parameters=[TaskFilterInput],
         responses=OpenApiResponse(
             TaskRowOutput(many=True), description="One page.", examples=row_examples()
         ),
     )
 )
 class TaskListApi(ListAPIView[Task]):
-    """The caller's tasks, newest first, by cursor."""
+    """The caller's tasks, newest first, by cursor; those that fit all filters."""
 
     serializer_class = TaskRowOutput
 
     def get_queryset(self) -> TaskQuerySet:
-        return task_list(caller=self.request.user)
+        filters = validated_query(TaskFilterInput, self.request, beside=IdCursorPagination.names)
+        return task_list(caller=self.request.user, **filters)
 
 
 class TaskDetailApi(APIView):

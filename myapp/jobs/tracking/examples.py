@@ -40,6 +40,7 @@ _DETAIL = {
     "started_at": None,
     "finished_at": None,
     "correlation_id": "8f14e45f-ceea-467f-a0e6-6d8c2b9f3d11",
+    "tags": ["import-2026-11"],
 }
 _STARTED_RUN = {"updated_at": _STARTED, "started_at": _STARTED}
 _ENDED_RUN = {**_STARTED_RUN, "updated_at": _ENDED, "finished_at": _ENDED, "attempts": 1}

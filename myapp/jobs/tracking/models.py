@@ -1,15 +1,41 @@
 """Task, the public record of one job, and Attempt, what came of it that was not its end."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Case, ExpressionWrapper, Max, OuterRef, Q, Subquery, Value, When
+from django.db.models import (
+    Case,
+    ExpressionWrapper,
+    F,
+    FilteredRelation,
+    Max,
+    OuterRef,
+    Q,
+    Subquery,
+    Value,
+    When,
+)
 from django.db.models.functions import Coalesce, Greatest
 from procrastinate.contrib.django.models import ProcrastinateEvent
 
-from myapp.jobs.tracking.states import FINAL, STATUS_OF_JOB, STATUS_WITHOUT_JOB, TaskStatus
+from myapp.jobs.tracking.states import (
+    FINAL,
+    JOB_WAITS,
+    STATUS_OF_JOB,
+    STATUS_WITHOUT_JOB,
+    TaskStatus,
+)
+
+# Columns that a list is filtered by while it is walked; none changes between claim and end.
+FILTERED = ("end_status", "task_name", "related_table", "finished_at")
+
+
+def sees_all(user: Any) -> bool:
+    """Tell whether `user` may see everybody's Tasks."""
+    return bool(user.has_perm("tracking.view_task"))
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -17,25 +43,43 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def visible_to(self, user: Any) -> "TaskQuerySet":
         """Keep the tasks that `user` may see: their own, or all with the view permission."""
-        if user.has_perm("tracking.view_task"):
+        if sees_all(user):
             return self
         if user.pk is None:  # anonymous; Tasks of nobody are not theirs
             return self.none()
         return self.filter(owner=user.pk)
 
-    def with_times(self) -> "TaskQuerySet":
-        """Add `last_change_at` and `last_start_at`, true in every state.
+    def tagged(self, names: Iterable[str], *, visible_to: Any) -> "TaskQuerySet":
+        """Keep the Tasks that have all these tags and that the user may see."""
+        # The owner is said of the tag alone, which has the Task's: said of both, the planner would
+        # take the few it then expects, and sort them, for all there are.
+        may_see = {} if sees_all(visible_to) else {"tags__owner": visible_to.pk}
+        first, *others = names
+        tasks = self.filter(tags__name=first, **may_see)
+        for name in others:
+            tasks = tasks.filter(tags__name=name)
+        return tasks
 
-        A claim and a retry are written to Procrastinate's events only; both are looked up by the
-        index on the event's job.
+    def with_last_change(self) -> "TaskQuerySet":
+        """Add `last_change_at`, true in every state.
+
+        A claim is written to Procrastinate's events only. They are looked up, by the index on the
+        event's job, where the Task does not know the last change itself.
         """
-        events = ProcrastinateEvent.objects.filter(job_id=OuterRef("job_id")).order_by()
-        past = events.exclude(type="scheduled").values("job_id")  # its `at` lies ahead
-        starts = events.filter(type="started").values("job_id")
+        past = _events().exclude(type="scheduled")  # its `at` lies ahead
+        waits_as_written = Q(live_job__status=JOB_WAITS, live_job__attempts=F("attempts"))
         derived = {
-            "last_change_at": Greatest("updated_at", Subquery(past.values(at_=Max("at")))),
-            "last_start_at": Coalesce("started_at", Subquery(starts.values(at_=Max("at")))),
+            "last_change_at": Case(
+                When(Q(end_status__isnull=False) | waits_as_written, then="updated_at"),
+                default=Greatest("updated_at", Subquery(past.values(at_=Max("at")))),
+            )
         }
+        return self.annotate(**derived)
+
+    def with_last_start(self) -> "TaskQuerySet":
+        """Add `last_start_at`, true in every state."""
+        starts = _events().filter(type="started")
+        derived = {"last_start_at": Coalesce("started_at", Subquery(starts.values(at_=Max("at"))))}
         return self.annotate(**derived)
 
 
@@ -46,6 +90,7 @@ class TaskManager(models.Manager.from_queryset(TaskQuerySet)):  # type: ignore[m
         queryset: TaskQuerySet = super().get_queryset()
         # As a dict: the class declares these attributes, which the type checker's plugin refuses.
         derived = {
+            "live_job": _live_job(),
             "status": _status(),
             "run_count": _run_count(),
             "job_is_missing": _job_is_missing(),
@@ -63,9 +108,9 @@ class Task(models.Model):
 
     status: str  # derived: one of TaskStatus
     run_count: int  # derived: runs that have left PROCESSING
-    job_is_missing: bool  # derived: somebody deleted the job row
-    last_change_at: datetime  # derived by `with_times`
-    last_start_at: datetime | None  # derived by `with_times`
+    job_is_missing: bool  # derived: it has not ended, and somebody deleted the job row
+    last_change_at: datetime  # derived by `with_last_change`
+    last_start_at: datetime | None  # derived by `with_last_start`
 
     id = models.UUIDField(primary_key=True, editable=False)  # UUIDv7
     # No constraint: one would block Procrastinate's own deletes, and its row lock would make a
@@ -89,7 +134,7 @@ class Task(models.Model):
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
         db_constraint=False,
-        db_index=False,  # the first column of tracking_task_owner_id
+        db_index=False,  # the first column of tracking_task_walk_owner
         null=True,
         related_name="+",
     )
@@ -116,7 +161,21 @@ class Task(models.Model):
     class Meta:
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
-            models.Index(fields=["owner", "-id"], name="tracking_task_owner_id"),
+            # Lists walk these two, newest first. What follows the id is not for finding: a filter
+            # is checked in the index, and rows that do not fit are never read.
+            models.Index(fields=["owner", "id", *FILTERED], name="tracking_task_walk_owner"),
+            models.Index(fields=["id", *FILTERED], name="tracking_task_walk_all"),
+            models.Index(
+                fields=["related_id", "id"],
+                name="tracking_task_related_id",
+                condition=Q(related_id__isnull=False),
+            ),
+            # Written by what did not go well alone, so that it is found however rare it is.
+            models.Index(
+                fields=["end_status", "id", "owner", "task_name", "related_table", "finished_at"],
+                name="tracking_task_not_done",
+                condition=Q(end_status__in=[TaskStatus.FAILED, TaskStatus.CANCELLED]),
+            ),
             models.Index(
                 fields=["finished_at"],
                 name="tracking_task_finished_at",
@@ -143,6 +202,37 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_name} {self.pk}"
+
+
+class Tag(models.Model):
+    """One of the words that whoever deferred a job gave its Task, to find it by."""
+
+    # No constraint: a release that knows no tags goes on pruning Tasks beside this one.
+    task = models.ForeignKey(
+        Task, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="tags"
+    )
+    name = models.CharField(max_length=64)
+    # The Task's, so that one owner's are found without a look at all others'.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        related_name="+",
+    )
+
+    class Meta:
+        ordering: ClassVar = ["task", "name"]
+        indexes: ClassVar = [
+            models.Index(fields=["name", "task", "owner"], name="tracking_tag_walk")
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "name"], name="tracking_tag_once_a_task")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class AttemptKind(models.TextChoices):
@@ -186,12 +276,19 @@ class Attempt(models.Model):
         return f"{self.task_id} attempt {self.number}: {self.error_class}"
 
 
+def _live_job() -> FilteredRelation:
+    # The job of a Task that has ended says nothing more. Written as a key that is null then, not as
+    # a condition beside it: an index is not even opened for null.
+    key_while_it_lives = Case(When(end_status__isnull=True, then=F("job_id")))
+    return FilteredRelation("job", condition=Q(job__id=key_while_it_lives))
+
+
 def _status() -> Case:
     return Case(
         When(end_status__isnull=False, then="end_status"),
-        When(job__status__isnull=True, then=Value(STATUS_WITHOUT_JOB.value)),
+        When(live_job__status__isnull=True, then=Value(STATUS_WITHOUT_JOB.value)),
         *(
-            When(job__status=word, then=Value(status.value))
+            When(live_job__status=word, then=Value(status.value))
             for word, status in STATUS_OF_JOB.items()
         ),
         default=Value(TaskStatus.PENDING.value),
@@ -200,9 +297,13 @@ def _status() -> Case:
 
 
 def _job_is_missing() -> "ExpressionWrapper[Q]":
-    return ExpressionWrapper(Q(job__status__isnull=True), output_field=models.BooleanField())
+    is_missing = Q(end_status__isnull=True, live_job__status__isnull=True)
+    return ExpressionWrapper(is_missing, output_field=models.BooleanField())
 
 
 def _run_count() -> Coalesce:
-    # The job counts its runs; its row may be pruned after the end.
-    return Coalesce("job__attempts", "attempts", output_field=models.IntegerField())
+    return Coalesce("live_job__attempts", "attempts", output_field=models.IntegerField())
+
+
+def _events() -> Any:
+    return ProcrastinateEvent.objects.filter(job_id=OuterRef("job_id")).order_by().values("job_id")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -10,15 +10,20 @@ from django.contrib.auth.models import AnonymousUser
 
 from myapp.jobs.json_values import JSON
 from myapp.jobs.tracking.errors import TaskNotFoundError
+from myapp.jobs.tracking.finding import TaskFilters, found
 from myapp.jobs.tracking.models import Task, TaskQuerySet
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 
 type Caller = AbstractBaseUser | AnonymousUser
 
 
-def task_list(*, caller: Caller) -> TaskQuerySet:
-    """Return the Tasks that `caller` may see, newest first."""
-    return Task.objects.get_queryset().visible_to(caller).with_times().order_by("-id")
+def task_list(*, caller: Caller, **filters: Unpack[TaskFilters]) -> TaskQuerySet:
+    """Return the Tasks that `caller` may see and that fit, newest first, as rows of a list.
+
+    Arguments, results and errors, which may be large, are read when somebody asks for them.
+    """
+    rows = found(filters, caller=caller).with_last_change()
+    return rows.defer("input_data", "result", "error").order_by("-id")
 
 
 def task_get(*, task_id: UUID, caller: Caller) -> Task:
@@ -27,7 +32,8 @@ def task_get(*, task_id: UUID, caller: Caller) -> Task:
     Raises:
         TaskNotFoundError: there is none, or `caller` may not see it; the two look alike.
     """
-    task = task_list(caller=caller).filter(pk=task_id).first()
+    visible = Task.objects.get_queryset().visible_to(caller)
+    task = visible.with_last_change().with_last_start().filter(pk=task_id).first()
     if task is None:
         raise TaskNotFoundError(task_id=task_id)
     return task

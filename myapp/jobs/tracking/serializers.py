@@ -5,8 +5,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from myapp.jobs.deferral import MAX_TAG_LENGTH, MAX_TAGS
+from myapp.jobs.rest.serializers import StrictSerializer
 from myapp.jobs.tracking import selectors
-from myapp.jobs.tracking.models import Task
+from myapp.jobs.tracking.models import Tag, Task
 from myapp.jobs.tracking.states import TaskStatus
 
 ROW_FIELDS = (
@@ -43,6 +45,7 @@ DETAIL_FIELDS = (
     "started_at",
     "finished_at",
     "correlation_id",
+    "tags",
 )
 FIELD_HELP = {
     "id": {"help_text": "A UUIDv7: newer ids sort later."},
@@ -85,6 +88,35 @@ ERROR_OR_NULL = {
     "type": ["object", "null"],
     "description": "Why the task FAILED or was CANCELLED; null in other states.",
 }
+
+
+class TaskFilterInput(StrictSerializer):
+    """What a list of tasks is asked for; all of it must fit."""
+
+    status = serializers.ChoiceField(choices=TaskStatus.choices, required=False)
+    task_name = serializers.CharField(
+        max_length=128, required=False, help_text="The name in the menu of tasks."
+    )
+    tag = serializers.ListField(
+        child=serializers.CharField(max_length=MAX_TAG_LENGTH),
+        max_length=MAX_TAGS,
+        required=False,
+        help_text="A tag of the task; given more than once, it must have all of them.",
+    )
+    related_table = serializers.CharField(
+        max_length=128, required=False, help_text="What it is about, such as `user`."
+    )
+    related_id = serializers.CharField(max_length=128, required=False, help_text="Which one.")
+    created_after = serializers.DateTimeField(
+        required=False, help_text="Accepted at this time or later; UTC if no offset is given."
+    )
+    created_before = serializers.DateTimeField(
+        required=False, help_text="Accepted before this time."
+    )
+    finished_after = serializers.DateTimeField(
+        required=False, help_text="Ended at this time or later."
+    )
+    finished_before = serializers.DateTimeField(required=False, help_text="Ended before this time.")
 
 
 @extend_schema_field(ARGUMENTS)
@@ -136,6 +168,9 @@ class TaskDetailOutput(TaskStatusOutput):
         source="run_count", read_only=True, min_value=0, help_text="Runs that have left PROCESSING."
     )
     error = serializers.SerializerMethodField()
+    tags = serializers.SlugRelatedField[Tag](
+        many=True, slug_field="name", read_only=True, help_text="What its caller may find it by."
+    )
     started_at = serializers.DateTimeField(
         source="last_start_at",
         read_only=True,

@@ -104,7 +104,7 @@ def _refusal(error: type[AppError], task_id: UUID) -> AppError:
     task = Task.objects.filter(pk=task_id).select_related("job").first()
     if task is None:
         return TaskNotFoundError(task_id=task_id)
-    if task.job_is_missing:
+    if task.job is None:
         is_done = task.status == TaskStatus.DONE
         return error(status=task.status) if is_done else JobMissingError(task_id=task_id)
     # The job's, not the Task's: it may have been sent back from an end by the library's tools.

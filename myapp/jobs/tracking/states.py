@@ -26,6 +26,10 @@ STATUS_OF_JOB = {
     "aborted": TaskStatus.CANCELLED,
 }
 
+# The words of a job that waits and of one that runs. Procrastinate's own partial indexes, which
+# know `aborting` no more, find the few of either among many.
+JOB_WAITS, JOB_RUNS = "todo", "doing"
+
 # A Task whose job row is gone without an end: somebody deleted it.
 STATUS_WITHOUT_JOB = TaskStatus.FAILED
 

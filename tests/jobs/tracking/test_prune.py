@@ -13,7 +13,7 @@ from procrastinate.contrib.django.models import ProcrastinateEvent, Procrastinat
 
 from myapp.jobs.testing import run_jobs
 from myapp.jobs.tracking import services
-from myapp.jobs.tracking.models import Attempt, Task
+from myapp.jobs.tracking.models import Attempt, Tag, Task
 from myapp.jobs.tracking.services import tasks_prune
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +46,15 @@ def test_what_ended_before_the_cutoff_goes_with_all_that_belongs_to_it() -> None
     assert list(ProcrastinateJob.objects.values_list("pk", flat=True)) == [kept.job_id]
     assert set(ProcrastinateEvent.objects.values_list("job_id", flat=True)) == {kept.job_id}
     assert list(Attempt.objects.values_list("task_id", flat=True)) == [kept.pk]
+
+
+def test_tags_go_with_their_task() -> None:
+    for days_ago, name in ((31, "old"), (29, "new")):
+        Tag.objects.create(task=_ended(days_ago), name=name)
+
+    tasks_prune(older_than=MONTH)
+
+    assert list(Tag.objects.values_list("name", flat=True)) == ["new"]
 
 
 def test_what_waits_or_runs_is_never_touched() -> None:

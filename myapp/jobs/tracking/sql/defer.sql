@@ -28,6 +28,11 @@ WITH clock AS MATERIALIZED (
         clock.now, clock.now
     FROM job, clock
     RETURNING id, job_id
+), tagged AS (
+    -- No row for a job without tags.
+    INSERT INTO tracking_tag (task_id, name, owner_id)
+    SELECT task.id, name, %(owner_id)s
+    FROM task, unnest(%(tags)s::text[]) AS name
 )
 SELECT id AS task_id, job_id, true AS created FROM task
 UNION ALL

@@ -34,5 +34,10 @@ WITH clock AS MATERIALIZED (
         coalesce(item.input_data, item.arguments), %(related_table)s, item.related_id,
         %(operation)s, %(owner_id)s, %(correlation_id)s, 0, 0, clock.now, clock.now
     FROM item, clock
+), tagged AS (
+    -- No row for a job without tags.
+    INSERT INTO tracking_tag (task_id, name, owner_id)
+    SELECT item.task_id, name, %(owner_id)s
+    FROM item, unnest(%(tags)s::text[]) AS name
 )
 SELECT job_id FROM item ORDER BY number;

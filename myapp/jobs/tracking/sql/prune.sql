@@ -27,6 +27,8 @@ WITH old AS MATERIALIZED (
     WHERE procrastinate_jobs.id = gone.job_id AND procrastinate_jobs.status NOT IN ('todo', 'doing')
 ), attempts AS (
     DELETE FROM tracking_attempt USING gone WHERE tracking_attempt.task_id = gone.id
+), tags AS (
+    DELETE FROM tracking_tag USING gone WHERE tracking_tag.task_id = gone.id
 ), tasks AS (
     DELETE FROM tracking_task USING gone WHERE tracking_task.id = gone.id
 )
