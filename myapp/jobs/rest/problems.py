@@ -70,6 +70,7 @@ _CODE_OF_STATUS = {
     406: "not_acceptable",
     409: "conflict",
     410: "gone",
+    412: "precondition_failed",
     413: "body_too_large",
     415: "unsupported_media_type",
     422: "unprocessable_content",

@@ -22,8 +22,10 @@ from myapp.jobs.rest.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
 from myapp.jobs.rest.operations import AcceptingOperation, accepting_operation
 from myapp.jobs.rest.options import DeferOptionsInput
 from myapp.jobs.rest.schema_problems import (
+    CONDITIONAL_HEADERS,
     CORRELATION_HEADER,
     CORRELATION_NAME,
+    IF_NONE_MATCH,
     PROBLEM_SCHEMA,
     RETRY_AFTER_HEADER,
     problem_response,
@@ -81,6 +83,8 @@ class ApiSchema(AutoSchema):
             return None
         if accepting := self._accepting():
             self._complete_accepted(accepting, operation)
+        if self._has_etag():
+            self._complete_conditional(operation)
         waits = any(each["name"] == PREFER.name for each in operation.get("parameters", ()))
         for status, response in operation["responses"].items():
             headers = response.setdefault("headers", {})
@@ -181,6 +185,16 @@ class ApiSchema(AutoSchema):
         for content in accepted["content"].values():
             content.setdefault("examples", {"Accepted": example})
 
+    def _has_etag(self) -> bool:
+        return self.method == "GET" and getattr(self.view, "has_etag", False)
+
+    def _complete_conditional(self, operation: dict[str, Any]) -> None:
+        operation.setdefault("parameters", []).append(IF_NONE_MATCH)
+        responses = operation["responses"]
+        responses["200"].setdefault("headers", {}).update(CONDITIONAL_HEADERS)
+        description = "It is as the client has it: its ETag is one of those in `If-None-Match`."
+        responses["304"] = {"description": description, "headers": dict(CONDITIONAL_HEADERS)}
+
     def _sample_answer(
         self, accepting: AcceptingOperation, operation: dict[str, Any]
     ) -> dict[str, Any]:
@@ -225,6 +239,7 @@ class ApiSchema(AutoSchema):
             406: True,
             409: self._takes_key() or getattr(self.view, "may_conflict", False),
             410: self._takes_key(),
+            412: self._has_etag(),
             413: has_body,
             415: has_body,
             422: self._takes_key(),

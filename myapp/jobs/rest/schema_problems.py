@@ -61,6 +61,24 @@ CORRELATION_HEADER = {
     "required": True,
     "schema": {"type": "string", "maxLength": 128},
 }
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags that the client has the answers of, by comma, or `*`.",
+    "schema": {"type": "string"},
+}
+CONDITIONAL_HEADERS = {
+    "ETag": {
+        "description": "Changes with the answer, however little; for `If-None-Match`.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9a-f]+"$'},
+    },
+    "Cache-Control": {
+        "description": "Kept by the client alone, and by nobody without asking again.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
 RETRY_AFTER_HEADER = {
     "description": "Seconds to wait before the next request.",
     "required": True,
@@ -93,6 +111,7 @@ _DESCRIPTIONS = {
     406: "The API speaks JSON only.",
     409: "This cannot be done as things stand now.",
     410: "What the request made is not kept any more.",
+    412: "It has changed: its ETag is none of those in `If-Match`.",
     413: "The body or the arguments in it are too large.",
     415: "The body is not `application/json`.",
     422: "The key stands for another request: method, path, query and body must be the same.",
@@ -121,6 +140,7 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
         KeyInUseError.code: (str(KeyInUseError()), None),
     },
     410: {KeyOutlivedTaskError.code: (str(KeyOutlivedTaskError()), None)},
+    412: {problems.code_of_status(412): ("It is not as `If-Match` says any more.", None)},
     413: {
         problems.code_of_status(413): ("The body may have 131072 bytes at most.", None),
         JSONTooLargeError.code: ("The value takes more than 65536 bytes.", None),

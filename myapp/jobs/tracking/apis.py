@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from myapp.jobs.rest.conditional import ConditionalGet
 from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.pagination import IdCursorPagination
@@ -44,7 +45,7 @@ from myapp.jobs.tracking.states import FINAL, TaskStatus
         ),
     )
 )
-class TaskListApi(ListAPIView[Task]):
+class TaskListApi(ConditionalGet, ListAPIView[Task]):
     """The caller's tasks, newest first, by cursor; those that fit all filters."""
 
     serializer_class = TaskRowOutput
@@ -54,7 +55,7 @@ class TaskListApi(ListAPIView[Task]):
         return task_list(caller=self.request.user, **filters)
 
 
-class TaskDetailApi(APIView):
+class TaskDetailApi(ConditionalGet, APIView):
     """Everything about one task."""
 
     @extend_schema(
@@ -69,7 +70,7 @@ class TaskDetailApi(APIView):
         return Response(TaskDetailOutput(task).data, headers=_when_to_ask_again(task))
 
 
-class TaskStatusApi(APIView):
+class TaskStatusApi(ConditionalGet, APIView):
     """How one task stands: what a client polls."""
 
     @extend_schema(
