@@ -146,7 +146,37 @@ def post(system: System, options: Options) -> Row:
     return {"n": options.n, **result, "web_cpu_ms": round(web_cpu, 2)}
 
 
-MEASURES = {"drain": drain, "pickup": pickup, "idle": idle, "bulk": bulk, "post": post}
+def find(system: System, options: Options) -> Row:
+    """Milliseconds of a page of the list among a million tasks, for each filter, by HTTP.
+
+    Of who sees all and of an owner of every tenth task the slower one counts.
+    """
+    system.fresh("_month")
+    tokens = system.readers()
+    port = http_load.free_port()
+    web = Processes([system.web(port)], log=f"{type(system).__name__}-web")
+    found: Row = {"n": options.n}
+    try:
+        http_load.wait_until_open(port, START_SECONDS)
+        for name, query in system.queries().items():
+            pages = [http_load.PageGet(port=port, token=token, query=query) for token in tokens]
+            for page in pages:  # the cache is warm then
+                http_load.run(page, n=5, connections=1)
+            slowest = max(http_load.run(page, n=options.n, connections=1)["p95"] for page in pages)
+            found[name] = slowest
+    finally:
+        web.stop()
+    return found
+
+
+MEASURES = {
+    "drain": drain,
+    "pickup": pickup,
+    "idle": idle,
+    "bulk": bulk,
+    "post": post,
+    "find": find,
+}
 
 
 def calmest(measure: str, system: System, options: Options, *, tries: int) -> Row:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from benchmarks.ours import many_tasks
+
 OURS = "benchmarks.ours.system:Ours"
 PEERS = "benchmarks.peers.systems"
 PROCRASTINATE = f"{PEERS}.procrastinate_raw:Procrastinate"
@@ -152,6 +154,7 @@ ROWS = [
         "procrastinate-bulk", "bulk", "Procrastinate, batch_defer by thousands, no Task", "-",
         PROCRASTINATE, "bulk", {"n": 50_000},
     ),
+    Row("ours-find", "find", "ours, a page of 1,000,000 tasks", "-", OURS, "find", {"n": 200}),
     Row("ours-idle", "idle", "ours, 1 process", "async", OURS, "idle", {"config": "1", "n": 2_000, "seconds": 30}),
 ]
 
@@ -212,6 +215,10 @@ GOALS = [
     ),
     Goal("post_users_vs_celery", "ours-post", "celery-post", goal=0.9),
     Goal("bulk_defer", "ours-bulk", goal=10_000, unit=" jobs/s"),
+    *(
+        Goal(f"find_{name}_p95", "ours-find", column=name, goal=50, unit=" ms", at_most=True)
+        for name in many_tasks.queries()
+    ),
     Goal("idle_statements", "ours-idle", column="statements_per_s", goal=1.5, unit="/s", at_most=True),
     Goal("memory_rss", "ours-idle", column="rss", goal=80, unit=" MB", at_most=True),
     Goal("memory_pss", "ours-idle", column="pss", goal=80, unit=" MB", at_most=True),

@@ -78,6 +78,14 @@ class System:
         """Return an API token of a user who may create users."""
         raise NotImplementedError
 
+    def readers(self) -> list[str]:
+        """Return API tokens of users who read lists of tasks."""
+        raise NotImplementedError
+
+    def queries(self) -> dict[str, str]:
+        """Return the query strings that lists are asked for, by name."""
+        raise NotImplementedError
+
     def end_times(self) -> list[float]:
         """Return when each job ended, in seconds, as the system stored it; [] if it does not."""
         return []

@@ -8,6 +8,7 @@ from django.core.management import call_command
 from psycopg import sql
 
 from benchmarks.environment import connect, url
+from benchmarks.ours import many_tasks
 from benchmarks.system import BIN, PYTHON, Command, System, Times, recreate, spaced
 
 # One worker process: what it runs at a time. Everything else is as the project ships it.
@@ -26,6 +27,10 @@ BACKLOGS: dict[str, list[dict[str, Any]]] = {
     ],
     "_locks": [{"n": 5_000, "task": "waiting", "locks": 5_000, "priority": -10}],
 }
+
+# A month's tasks, nearly all of them ended.
+MONTH = "_month"
+TASKS_OF_A_MONTH = 1_000_000
 
 # Tracked jobs as `defer` writes them, many in one statement. Loads only; never measured.
 PRELOAD = """
@@ -116,6 +121,19 @@ class Ours(System):
     def token(self) -> str:
         return superuser_token()
 
+    def readers(self) -> list[str]:
+        from django.contrib.auth import get_user_model  # noqa: PLC0415 # once Django is set up
+        from knox.models import get_token_model  # noqa: PLC0415
+
+        owner = get_user_model().objects.create_user(
+            "owner", "owner@example.com", "of-the-owner", id=many_tasks.owner_id(4)
+        )
+        token: str = get_token_model().objects.create(owner)[1]
+        return [superuser_token(), token]
+
+    def queries(self) -> dict[str, str]:
+        return many_tasks.queries()
+
     def end_times(self) -> list[float]:
         with connect(self.database) as connection:
             rows = connection.execute(END_TIMES).fetchall()
@@ -138,7 +156,10 @@ class Ours(System):
                 return
         unfinished = f"{name}_unfinished"
         recreate(unfinished, template=self.template)
-        for jobs in BACKLOGS[backlog]:
+        if backlog == MONTH:
+            with connect(unfinished) as connection:
+                many_tasks.fill(connection, TASKS_OF_A_MONTH)
+        for jobs in BACKLOGS.get(backlog, ()):
             preload(unfinished, **jobs)
         with connect(unfinished) as connection:
             connection.execute("VACUUM ANALYZE")

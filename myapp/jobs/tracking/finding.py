@@ -1,7 +1,8 @@
 """Which Tasks a list shows, in words that its indexes know.
 
-Every list is walked newest first: by the id, along one of the two indexes `tracking_task_walk_*`
-or along one that holds nothing but what is asked for. Nothing is sorted but the few jobs that run.
+Every list is walked newest first: by the id, along an owner's index (`tracking_task_walk_owner`),
+the primary key for those who see all, or an index that holds little but what is asked for. Nothing
+is sorted but the few jobs that run.
 """
 
 from collections.abc import Iterable

@@ -161,10 +161,9 @@ class Task(models.Model):
     class Meta:
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
-            # Lists walk these two, newest first. What follows the id is not for finding: a filter
-            # is checked in the index, and rows that do not fit are never read.
+            # An owner's list walks this one, newest first. What follows the id is not for finding:
+            # filters are checked in the index, and rows that do not fit are never read.
             models.Index(fields=["owner", "id", *FILTERED], name="tracking_task_walk_owner"),
-            models.Index(fields=["id", *FILTERED], name="tracking_task_walk_all"),
             models.Index(
                 fields=["related_id", "id"],
                 name="tracking_task_related_id",

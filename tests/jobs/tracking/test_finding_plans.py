@@ -6,12 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import many_tasks
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from explained import Plan
 
+from benchmarks.ours import many_tasks
 from myapp.jobs.rest.pagination import DEFAULT_LIMIT
 from myapp.jobs.tracking.selectors import task_list
 
@@ -20,9 +20,11 @@ pytestmark = pytest.mark.django_db
 COUNT = 100_000
 ONE_PAGE = DEFAULT_LIMIT + 1  # and whether there is another
 MOST_BUFFERS = 200
+# Each that runs is looked up with its job and the events of that, and all of them are few.
+MOST_BUFFERS_OF_RUNNING = 12 * many_tasks.RUNNING
 # Each tagged task is a probe of the primary key, which has three levels by now, and of the table.
 MOST_BUFFERS_BY_TAG = 4 * ONE_PAGE + 40
-# Nothing fits, so that the walk leads to the end of its index: a hundred tasks a buffer.
+# Nothing fits, so that the walk leads to the end of the owner's index: a hundred tasks a buffer.
 MOST_BUFFERS_IN_VAIN = COUNT // 100
 
 OF_A_USER = str(UUID("cfcd2084-95d5-65ef-66e7-dff9f98764da"))
@@ -36,7 +38,6 @@ def _ago(**parts: float) -> datetime:
 FILTERS: list[dict[str, Any]] = [
     {},
     {"status": "PENDING"},
-    {"status": "PROCESSING"},
     {"status": "DONE"},
     {"status": "FAILED"},
     {"status": "CANCELLED"},
@@ -70,7 +71,6 @@ BY_TAG: list[dict[str, Any]] = [
 ]
 WITHOUT_INDEX: dict[str, tuple[int | None, dict[str, Any], int]] = {
     "tracking_task_walk_owner": (SMALL, {"task_name": "import_users"}, MOST_BUFFERS),
-    "tracking_task_walk_all": (ALL, IN_VAIN, MOST_BUFFERS_IN_VAIN),
     "tracking_task_related_id": (ALL, {"related_id": OF_A_USER}, MOST_BUFFERS),
     "tracking_task_not_done": (ALL, {"status": "CANCELLED"}, MOST_BUFFERS),
     "tracking_tag_walk": (SMALL, {"tag": ["import-7"]}, 40),
@@ -86,8 +86,9 @@ def month(db: None) -> None:
 
 def test_a_page_costs_what_it_shows_whatever_it_is_asked_for(month: None) -> None:
     _check_pages(FILTERS, MOST_BUFFERS)
+    _check_pages([{"status": "PROCESSING"}], MOST_BUFFERS_OF_RUNNING)
     _check_pages(BY_TAG, MOST_BUFFERS_BY_TAG)
-    for owner in (LARGE, SMALL, ALL):
+    for owner in (LARGE, SMALL):
         for plan in _plans(owner, IN_VAIN):
             assert plan.buffers <= MOST_BUFFERS_IN_VAIN, (owner, plan)
             assert plan.removed_rows == 0, (owner, plan)

@@ -2,14 +2,11 @@ from django.db import migrations, models
 from django.db.models import Q
 
 # What lists are walked along. The columns after the id are for filters, which are checked in the
-# index; the first one takes the place of the index on owner and id.
+# index. The first one takes the place of the index on owner and id.
 FILTERED = ["end_status", "task_name", "related_table", "finished_at"]
 INDEXES = {
     "(owner_id, id, end_status, task_name, related_table, finished_at)": models.Index(
         fields=["owner", "id", *FILTERED], name="tracking_task_walk_owner"
-    ),
-    "(id, end_status, task_name, related_table, finished_at)": models.Index(
-        fields=["id", *FILTERED], name="tracking_task_walk_all"
     ),
     "(related_id, id) WHERE related_id IS NOT NULL": models.Index(
         fields=["related_id", "id"],

@@ -1,5 +1,6 @@
 """A table of Tasks as it looks after a month, in one statement a table."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -86,6 +87,35 @@ _TABLES_THAT_POINT_HERE = "procrastinate_periodic_defers, tracking_attempt"
 def owner_id(number: int) -> UUID:
     """Return the id of the n-th owner."""
     return UUID(f"{number:032}")
+
+
+def queries() -> dict[str, str]:
+    """Return query strings of lists, by name."""
+    now = datetime.now(UTC)
+    day, tenth = ((now - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ") for days in (1, 10))
+    ninth = (now - timedelta(days=9)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "all": "",
+        "pending": "status=PENDING",
+        "processing": "status=PROCESSING",
+        "done": "status=DONE",
+        "failed": "status=FAILED",
+        "cancelled": "status=CANCELLED",
+        "task_name": "task_name=get_user",
+        "rare_name": "task_name=import_users",
+        "no_such_name": "task_name=none",
+        "tag": "tag=nightly",
+        "rare_tag": "tag=import-7",
+        "related_table": "related_table=user",
+        "related_id": "related_id=cfcd2084-95d5-65ef-66e7-dff9f98764da",
+        "created_after": f"created_after={day}",
+        "created_before": f"created_before={tenth}",
+        "created_between": f"created_after={tenth}&created_before={ninth}",
+        "finished_after": f"finished_after={day}",
+        "finished_before": f"finished_before={tenth}",
+        "finished_between": f"finished_after={tenth}&finished_before={ninth}",
+        "failed_name": "status=FAILED&task_name=create_user",
+    }
 
 
 def fill(cursor: Any, count: int) -> None:
