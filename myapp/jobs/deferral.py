@@ -48,6 +48,8 @@ class BadDeferOptionError(AppError):
     """Option {option} cannot be used: {reason}"""
 
     code = "bad_defer_option"
+    option: str
+    reason: str
 
 
 class AlreadyWaitingError(AppError):

@@ -1,9 +1,9 @@
-"""Query parameters of every call that makes a job: when it is due, and before which others."""
+"""Query parameters of every call that makes a job: when it is due, before which others, tags."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.utils.timezone import is_naive
@@ -14,9 +14,11 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from myapp.jobs.bridge import ConfiguredTask, TaskSpec
-from myapp.jobs.deferral import PRIORITIES, OptionArguments
+from myapp.jobs.deferral import PRIORITIES, BadDeferOptionError, DeferOptions, OptionArguments
 
 MAX_DELAY = timedelta(days=365)
+MAX_TAGS = 10
+MAX_TAG_LENGTH = 64
 # What every program on the way can read back.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -59,6 +61,13 @@ class DeferOptionsInput(serializers.Serializer[Any]):
         help_text="Higher runs first. How far one may go is set by who runs this site.",
     )
 
+    tag = serializers.ListField(
+        child=serializers.CharField(max_length=MAX_TAG_LENGTH),
+        required=False,
+        max_length=MAX_TAGS,
+        help_text="A word to find the task by; may be given more than once.",
+    )
+
     def validate_priority(self, value: int) -> int:
         least, most = settings.JOBS_API_PRIORITY_MIN, settings.JOBS_API_PRIORITY_MAX
         if not (least <= value <= most or _has_no_bounds(self.context["user"])):
@@ -74,6 +83,8 @@ class DeferOptionsInput(serializers.Serializer[Any]):
 
 
 OPTION_NAMES = frozenset(DeferOptionsInput().fields)
+_REPEATABLE = ("tag",)
+_PARAMETER_OF_OPTION = {"schedule_at": "run_at", "schedule_in": "delay", "tags": "tag"}
 
 
 def defer_options(request: Request) -> OptionArguments:
@@ -85,10 +96,10 @@ def defer_options(request: Request) -> OptionArguments:
     given = {name: values for name, values in request.query_params.lists() if name in OPTION_NAMES}
     _check_given_once(given)
     # Of a QueryDict a serializer would take an empty value for none.
-    single = {name: values[-1] for name, values in given.items()}
-    serializer = DeferOptionsInput(data=single, context={"user": request.user})
+    data = {name: values if name in _REPEATABLE else values[-1] for name, values in given.items()}
+    serializer = DeferOptionsInput(data=data, context={"user": request.user})
     serializer.is_valid(raise_exception=True)
-    return _as_options(serializer.validated_data)
+    return _checked(_as_options(serializer.validated_data))
 
 
 def own_query(request: Request) -> dict[str, str]:
@@ -109,17 +120,29 @@ def _has_no_bounds(user: Any) -> bool:
 
 
 def _check_given_once(given: Mapping[str, list[str]]) -> None:
-    twice = [name for name, values in given.items() if len(values) > 1]
+    twice = [name for name, values in given.items() if len(values) > 1 and name not in _REPEATABLE]
     if twice:
         raise ValidationError({name: [_("Must be given once at most.")] for name in twice})
 
 
 def _as_options(values: Mapping[str, Any]) -> OptionArguments:
-    options: OptionArguments = {}
+    options: dict[str, Any] = {}
     if "run_at" in values:
         options["schedule_at"] = values["run_at"]
     if "delay" in values:
         options["schedule_in"] = timedelta(seconds=float(values["delay"]))
     if "priority" in values:
         options["priority"] = values["priority"]
+    if "tag" in values:
+        options["tags"] = values["tag"]
+    return cast("OptionArguments", options)
+
+
+def _checked(options: OptionArguments) -> OptionArguments:
+    """Return `options`, unless `configure` would refuse what the parameters allow."""
+    try:
+        DeferOptions(**options)
+    except BadDeferOptionError as error:
+        name = _PARAMETER_OF_OPTION.get(error.option, error.option)
+        raise ValidationError({name: [error.reason]}) from None
     return options

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
+from uuid import UUID
 
 import job_samples
 import pytest
@@ -11,7 +13,7 @@ from django.test import override_settings
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
 
-from myapp.jobs.bridge import BadDeclarationError, declare
+from myapp.jobs.bridge import BadDeclarationError, BadDeferOptionError, TaskSpec, declare
 from myapp.jobs.rest.door import deferring
 from myapp.jobs.tracking.models import Task
 
@@ -151,3 +153,40 @@ def test_a_declaration_with_an_argument_of_such_a_name_gets_no_door() -> None:
     with pytest.raises(BadDeclarationError, match=r"wait .* delay: every call of the API has"):
         deferring(wait, message="Task created to wait")
     deferring(job_samples.nap, message="Task created to nap")
+
+
+@pytest.mark.parametrize("call", CALLS, ids=call_names)
+def test_tags_are_handed_on(client_of: ClientOf, admin: Any, call: Any) -> None:
+    with mock.patch.object(TaskSpec, "configure", autospec=True) as configure:
+        configure.return_value.defer.return_value.task_id = UUID(int=1)
+        configure.return_value.defer_many.return_value = []
+
+        assert _send(client_of(admin), call, "tag=a&tag=b%20c").status_code == 202
+
+    assert configure.call_args.kwargs == {"tags": ["a", "b c"]}
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("tag=", "/tag/0"),
+        ("tag=a&tag=" + "x" * 65, "/tag/1"),
+        ("tag=%00", "/tag/0"),
+        ("&".join(["tag=a"] * 11), "/tag"),
+    ],
+    ids=["empty", "long", "NUL", "many"],
+)
+def test_a_bad_tag_is_a_400(client_of: ClientOf, admin: Any, query: str, pointer: str) -> None:
+    answer = _send(client_of(admin), CALLS[1], query)
+
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_what_configure_refuses_names_the_parameter(client_of: ClientOf, admin: Any) -> None:
+    refusal = BadDeferOptionError(option="tags", reason="no.")
+    with mock.patch("myapp.jobs.rest.options.DeferOptions", side_effect=refusal):
+        answer = _send(client_of(admin), CALLS[1], "tag=a")
+
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/tag"]
