@@ -64,10 +64,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """Add `last_change_at`, true in every state.
 
         A claim is written to Procrastinate's events only. They are looked up, by the index on the
-        event's job, where the Task does not know the last change itself.
+        event's job, unless the Task has ended, or waits for its first run and nothing was written.
         """
         past = _events().exclude(type="scheduled")  # its `at` lies ahead
-        waits_as_written = Q(live_job__status=JOB_WAITS, live_job__attempts=F("attempts"))
+        waits_as_written = Q(
+            live_job__status=JOB_WAITS, live_job__attempts=0, updated_at=F("created_at")
+        )
         derived = {
             "last_change_at": Case(
                 When(Q(end_status__isnull=False) | waits_as_written, then="updated_at"),
