@@ -49,7 +49,7 @@ def task_states(ids: Iterable[UUID]) -> dict[UUID, TaskState]:
     ids = list(ids)
     if not ids:
         return {}
-    tasks = Task.objects.get_queryset().with_times().filter(pk__in=ids)
+    tasks = Task.objects.get_queryset().with_last_change().filter(pk__in=ids)
     return {task.pk: task_state(task) for task in tasks}
 
 

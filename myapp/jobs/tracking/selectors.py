@@ -53,7 +53,7 @@ _VERSION: tuple[str, ...] = ("status", "progress", "last_change_at")
 
 def task_versions(ids: Iterable[UUID]) -> dict[UUID, TaskVersion]:
     """Return the versions of those of these Tasks that there are, in one query."""
-    tasks = Task.objects.get_queryset().with_times().filter(pk__in=list(ids))
+    tasks = Task.objects.get_queryset().with_last_change().filter(pk__in=list(ids))
     rows = tasks.order_by().values_list("pk", *_VERSION)
     return {pk: TaskVersion(*version) for pk, *version in rows}
 
