@@ -58,7 +58,8 @@ def test_the_api_description_knows_the_new_task_by_its_declaration(project: Path
     assert operation["operationId"] == "count_words"
     assert operation["summary"] == "Count the words of a text"
     assert "`no_words`: The text holds no words." in operation["description"]
-    body = schema["components"]["schemas"]["CountWordsInputRequest"]
+    content = operation["requestBody"]["content"]["application/json"]
+    body = schema["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
     assert (body["required"], body["properties"]) == (["text"], {"text": {"type": "string"}})
     assert schema["components"]["schemas"]["WordCount"]["properties"] == {
         "words": {"type": "integer"}

@@ -60,7 +60,7 @@ def deferring(
         description=spec.description,
         message=message,
         body=body,
-        arguments=spec.arguments,
+        spec=spec,
         permission=permission,
     )
 

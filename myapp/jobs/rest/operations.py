@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils.functional import Promise
 
-from myapp.jobs.arguments import Arguments
+from myapp.jobs.bridge import TaskSpec
 from myapp.jobs.rest.serializers import StrictSerializer
 from myapp.jobs.rest.typed import serializer_of
 
@@ -17,7 +17,7 @@ type Body = type[StrictSerializer]
 class AcceptingOperation:
     """One operation that answers 202; `schema.py` turns it into OpenAPI when somebody asks.
 
-    What a client sends is described by `body`, or else by the types of `arguments`.
+    What a client sends is described by `body`, or else by the declared types of the task.
     """
 
     name: str
@@ -25,14 +25,14 @@ class AcceptingOperation:
     description: str | Promise = ""
     message: str | Promise  # of the answer; may name arguments, as in "Task created for {email}"
     body: Body | None = None
-    arguments: Arguments | None = None
+    spec: TaskSpec[...] | None = None
     permission: str | None = None
 
     def body_beside(self, captures: Collection[str], *, from_query: bool) -> Body | None:
         """Return the serializer of what a client sends where the route captures these arguments."""
-        if self.body or self.arguments is None:
+        if self.body or self.spec is None:
             return self.body
-        return serializer_of(self.arguments, without=captures, from_query=from_query)
+        return serializer_of(self.spec.arguments, without=captures, from_query=from_query)
 
 
 def describe_accepting[F: Callable[..., Any]](operation: AcceptingOperation) -> Callable[[F], F]:

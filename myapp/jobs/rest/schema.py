@@ -30,11 +30,9 @@ from myapp.jobs.rest.schema_problems import (
     RETRY_AFTER_HEADER,
     problem_response,
 )
+from myapp.jobs.rest.schema_results import end_examples, ended_while_waiting, error_codes
 from myapp.jobs.rest.schema_samples import sample_of
 from myapp.jobs.rest.serializers import AcceptedOutput, StrictSerializer
-from myapp.jobs.tracking.examples import status_examples
-from myapp.jobs.tracking.serializers import TaskStatusOutput
-from myapp.jobs.tracking.states import FINAL
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -120,6 +118,7 @@ class ApiSchema(AutoSchema):
         parts = [str(accepting.description)]
         if accepting.permission:
             parts.append(f"The caller needs the permission `{accepting.permission}`.")
+        parts.append(error_codes(accepting.spec))
         return " ".join(part for part in parts if part)
 
     def get_override_parameters(self) -> list[Any]:
@@ -147,11 +146,12 @@ class ApiSchema(AutoSchema):
         return dict.fromkeys(self.map_parsers(), request)
 
     def get_response_serializers(self) -> Any:
-        if self._accepting() is None:
+        accepting = self._accepting()
+        if accepting is None:
             return super().get_response_serializers()
         description = "The task is committed; a worker runs it. Ask `status_endpoint` how it went."
         return {
-            200: ended_while_waiting(),
+            200: ended_while_waiting(accepting.spec, self),
             202: OpenApiResponse(AcceptedOutput, description=description),
         }
 
@@ -181,9 +181,21 @@ class ApiSchema(AutoSchema):
         if accepted is None:  # described otherwise by extend_schema
             return
         accepted["headers"] = {"Location": _LOCATION_HEADER, "Retry-After": RETRY_AFTER_HEADER}
-        example = {"value": self._sample_answer(accepting, operation)}
+        arguments = self._sample_arguments(operation)
+        example = {"value": _sample_answer(str(accepting.message).format(**arguments))}
         for content in accepted["content"].values():
             content.setdefault("examples", {"Accepted": example})
+        self._complete_ended(accepting, operation, arguments)
+
+    def _complete_ended(
+        self, accepting: AcceptingOperation, operation: dict[str, Any], arguments: dict[str, Any]
+    ) -> None:
+        if accepting.spec is None:
+            return
+        names = accepting.spec.arguments.names & arguments.keys()
+        examples = end_examples(accepting.spec, {name: arguments[name] for name in sorted(names)})
+        for content in operation["responses"]["200"]["content"].values():
+            content["examples"] = {each.name: {"value": each.value} for each in examples}
 
     def _has_etag(self) -> bool:
         return self.method == "GET" and getattr(self.view, "has_etag", False)
@@ -195,20 +207,14 @@ class ApiSchema(AutoSchema):
         description = "It is as the client has it: its ETag is one of those in `If-None-Match`."
         responses["304"] = {"description": description, "headers": dict(CONDITIONAL_HEADERS)}
 
-    def _sample_answer(
-        self, accepting: AcceptingOperation, operation: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _sample_arguments(self, operation: dict[str, Any]) -> dict[str, Any]:
         arguments = {
             parameter["name"]: self._sample(parameter["schema"], parameter["name"])
             for parameter in operation.get("parameters", ())
         }
         if self._has_body() and (body := self._sent()):
             arguments |= self._sample_of_body(body)
-        return {
-            "task_id": TASK_ID,
-            "message": str(accepting.message).format(**arguments),
-            "status_endpoint": f"/api/tasks/{TASK_ID}/status/",
-        }
+        return arguments
 
     def _sample(self, schema: dict[str, Any], name: str) -> Any:
         return sample_of(schema, name=name, resolve=self._resolve)
@@ -272,13 +278,12 @@ class ApiSchema(AutoSchema):
         return reference
 
 
-def ended_while_waiting() -> OpenApiResponse:
-    """Return the answer to a request that waited for the end of the task it names."""
-    return OpenApiResponse(
-        TaskStatusOutput,
-        description="With `Prefer: wait`: the task has ended within that time.",
-        examples=status_examples(*FINAL),
-    )
+def _sample_answer(message: str) -> dict[str, Any]:
+    return {
+        "task_id": TASK_ID,
+        "message": message,
+        "status_endpoint": f"/api/tasks/{TASK_ID}/status/",
+    }
 
 
 class TokenScheme(OpenApiAuthenticationExtension):

@@ -16,7 +16,8 @@ from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.pagination import IdCursorPagination
 from myapp.jobs.rest.queries import validated_query
-from myapp.jobs.rest.schema import PREFER, ended_while_waiting
+from myapp.jobs.rest.schema import PREFER
+from myapp.jobs.rest.schema_results import ended_while_waiting
 from myapp.jobs.rest.serializers import AcceptedOutput
 from myapp.jobs.tracking.examples import (
     accepted_again_examples,

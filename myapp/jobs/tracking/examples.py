@@ -86,6 +86,12 @@ def status_examples(*states: TaskStatus) -> list[OpenApiExample]:
     return [example for example in _in_each_state(_STATUS) if example.name in names]
 
 
+def status_example(state: TaskStatus, *, name: str = "", **fields: Any) -> OpenApiExample:
+    """Return the same in one state, under a name of its own, with other values for some fields."""
+    (example,) = status_examples(state)
+    return OpenApiExample(name or state.value, value={**example.value, **fields})
+
+
 def accepted_again_examples() -> list[OpenApiExample]:
     """Return the answer to a retry."""
     value = {

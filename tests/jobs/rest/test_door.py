@@ -32,7 +32,7 @@ class SecretApi(APIView):
 
 
 class ConvertApi(APIView):
-    get = deferring(job_samples.nap, message="Task created to nap {seconds}", body=None)
+    get = deferring(job_samples.nap, message="Task created to nap {seconds}", body=StrictSerializer)
 
 
 class TypedApi(APIView):

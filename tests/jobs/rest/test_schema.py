@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import job_samples
+import jsonschema_rs
 import pytest
 import yaml
 from api_schema import ApiDescription, Operation
@@ -241,3 +242,16 @@ def test_tasks_are_as_described_in_every_state(
         answer = client.get(asked)
         assert answer.status_code == 200
         description.assert_describes(answer)
+
+
+def test_what_a_task_comes_to_is_described_by_its_declaration(description: ApiDescription) -> None:
+    operation = description.operation("post", "/api/users/")
+    ended = description.response(operation, 200)["content"]["application/json"]
+
+    assert "`username_taken`: Another user has this username." in operation.described["description"]
+    assert set(ended["examples"]) == {"DONE", "username_taken", "email_taken"}
+    for example in ended["examples"].values():
+        description.assert_fits(example["value"], ended["schema"])
+    other = {**ended["examples"]["DONE"]["value"], "result": {"progress": 100, "success": True}}
+    with pytest.raises(jsonschema_rs.ValidationError, match="required property"):
+        description.assert_fits(other, ended["schema"])
