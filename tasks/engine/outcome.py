@@ -38,7 +38,7 @@ def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
     if error is None and not run.stop_seen:
         return done(run, delete=delete)
     if run.hand_back:
-        outcome = _left(run, "todo")
+        outcome = {**_left(run, "todo"), **_handed_back(run)}
     elif isinstance(error, Snooze):
         outcome = {**_left(run, "todo"), **_when(error)}
     elif error is None or isinstance(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
@@ -190,8 +190,18 @@ def _attempt(run: Run, error: BaseException) -> Outcome:
         "attempt_kind": AttemptKind.FAILED,
         "worker_name": storable_text(run.worker_name, max_length=200),
         "error_class": storable_text(type(error).__qualname__, max_length=200),
-        "message": _message_of(error),
+        "message": _public_error(error)["message"],
         "traceback": storable_text("".join(lines), max_length=MAX_TRACEBACK_LENGTH),
+    }
+
+
+def _handed_back(run: Run) -> Outcome:
+    return {
+        "attempt_kind": AttemptKind.HANDED_BACK,
+        "worker_name": storable_text(run.worker_name, max_length=200),
+        "error_class": "WorkerStopped",
+        "message": _("Its worker stopped before this run had ended."),
+        "traceback": "",
     }
 
 

@@ -280,7 +280,7 @@ class Reaper:
         # What a worker of ours ran is ours, whatever its queue.
         queues = self._queues if worker_id is None else None
         parameters = {"worker_id": worker_id, "queues": queues, "job_ids": job_ids}
-        outcome_of = _crashed if job_ids is None else _left
+        outcome_of = _crashed if job_ids is None else _never_begun
         cursor = await connection.execute(_CRASHED_JOBS_SQL, parameters)
         for job in await cursor.fetchall():
             outcome = outcome_of(job, worker_id, worker_name)
@@ -353,6 +353,16 @@ def _left(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outco
         "delete_job": False,
         "started_at": job["started_at"].isoformat(),
         "worker_name": worker_name[:200],
+    }
+
+
+def _never_begun(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
+    return {
+        **_left(job, worker_id, worker_name),
+        "attempt_kind": AttemptKind.HANDED_BACK,
+        "error_class": "ClaimLost",
+        "message": _("Its worker never learnt that it had claimed it, so this run never began."),
+        "traceback": "",
     }
 
 

@@ -120,7 +120,7 @@ class QueueModel:
         elif ending == "cancelled":
             self._leave(job, "aborted", end="CANCELLED", code="cancelled")
         elif ending == "hand_back":
-            self._go_back(job)
+            self._go_back(job, kind="handed_back")
         elif ending == "snooze":
             self._go_back(job, retry_in=retry_in)
         elif ending == "transient" and job.count("failed") + 1 < MAX_ATTEMPTS:

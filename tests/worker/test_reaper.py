@@ -552,9 +552,9 @@ def test_a_worker_releases_jobs_under_its_id_that_it_knows_nothing_of(
     assert _job(job) == ("todo", 1, None)
     assert _job(other) == ("doing", 0, worker_id)
     # It never began, so it did not crash; as it would have, were it found with its dead worker.
-    assert not Attempt.objects.exists()
+    assert _attempts() == [(job.task_id, "handed_back")]
     _look()
-    assert [attempt.task_id for attempt in Attempt.objects.all()] == [other.task_id]
+    assert _attempts() == [(job.task_id, "handed_back"), (other.task_id, "crashed")]
 
 
 def _counts() -> tuple[int, int]:
@@ -566,3 +566,7 @@ def _counts() -> tuple[int, int]:
         )
         theirs, ours = cursor.fetchone()
     return theirs, ours
+
+
+def _attempts() -> list[tuple[Any, str]]:
+    return list(Attempt.objects.order_by("id").values_list("task_id", "kind"))

@@ -35,7 +35,7 @@ class IdCursorPagination(CursorPagination):
             raise ValidationError({"cursor": [_("Not a cursor of this list.")]})
         try:
             return super().paginate_queryset(queryset, request, view)
-        except (NotFound, InvalidValueError):
+        except (NotFound, InvalidValueError, ValueError):
             raise ValidationError({"cursor": [_("Not a cursor of this list.")]}) from None
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:

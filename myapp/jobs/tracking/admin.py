@@ -43,7 +43,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic
-    """The failed runs of a Task, and the ends that were taken back."""
+    """The runs of a Task that came to no end, and the ends that were taken back."""
 
     model = Attempt
     fields = (
@@ -51,6 +51,7 @@ class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # 
         "kind",
         "error_class",
         "message",
+        "traceback",
         "worker_name",
         "started_at",
         "finished_at",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework.exceptions import PermissionDenied
@@ -21,13 +22,15 @@ from myapp.jobs.rest.schema_results import ended_while_waiting
 from myapp.jobs.rest.serializers import AcceptedOutput
 from myapp.jobs.tracking.examples import (
     accepted_again_examples,
+    attempt_examples,
     detail_examples,
     row_examples,
     status_examples,
 )
-from myapp.jobs.tracking.models import Task, TaskQuerySet
-from myapp.jobs.tracking.selectors import may_steer, task_get, task_list
+from myapp.jobs.tracking.models import Attempt, Task, TaskQuerySet
+from myapp.jobs.tracking.selectors import attempt_list, may_steer, task_get, task_list
 from myapp.jobs.tracking.serializers import (
+    AttemptOutput,
     TaskDetailOutput,
     TaskFilterInput,
     TaskRowOutput,
@@ -84,6 +87,31 @@ class TaskStatusApi(ConditionalGet, APIView):
     def get(self, request: Request, task_id: UUID) -> Response:
         task = task_get(task_id=task_id, caller=request.user)
         return Response(TaskStatusOutput(task).data, headers=_when_to_ask_again(task))
+
+
+class RunPagination(IdCursorPagination):
+    """Pages by the number of the run, from the first one on."""
+
+    ordering = "number"
+
+
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="list_task_attempts",
+        responses=OpenApiResponse(
+            AttemptOutput(many=True), description="One page.", examples=attempt_examples()
+        ),
+    )
+)
+class TaskAttemptsApi(ListAPIView[Attempt]):
+    """The runs of one task that failed, crashed or were handed back, the first one first."""
+
+    serializer_class = AttemptOutput
+    pagination_class = RunPagination
+    queryset = Attempt.objects.none()  # for the API description
+
+    def get_queryset(self) -> QuerySet[Attempt]:
+        return attempt_list(task_id=self.kwargs["task_id"], caller=self.request.user)
 
 
 class TaskCancelApi(APIView):

@@ -5,6 +5,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample
 
+from myapp.jobs.tracking.models import AttemptKind
 from myapp.jobs.tracking.states import FINAL, EndCode, TaskStatus
 
 _ID = "01a1fbea-4e84-7475-81db-8e9e43d5d392"
@@ -114,6 +115,29 @@ def event_examples() -> list[OpenApiExample]:
             },
         )
         for example in status_examples()
+    ]
+
+
+def attempt_examples() -> list[OpenApiExample]:
+    """Return a run of each kind that came to no end."""
+    run = {"number": 1, "started_at": _STARTED, "finished_at": _ENDED, "traceback": None}
+    runs = {
+        AttemptKind.FAILED: ("UsernameTakenError", _ERROR["message"]),
+        AttemptKind.CRASHED: ("WorkerDied", "worker died while it ran this."),
+        AttemptKind.HANDED_BACK: ("WorkerStopped", "Its worker stopped before this run had ended."),
+    }
+    return [
+        OpenApiExample(
+            kind.label,
+            value={
+                **run,
+                "kind": kind.value,
+                "worker": "worker",
+                "error_class": error_class,
+                "message": message,
+            },
+        )
+        for kind, (error_class, message) in runs.items()
     ]
 
 

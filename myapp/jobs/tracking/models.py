@@ -241,13 +241,15 @@ class AttemptKind(models.TextChoices):
 
     FAILED = "failed", "Failed"  # the function raised; counts against the retry policy
     CRASHED = "crashed", "Crashed"  # its worker died; three of these end the job
+    HANDED_BACK = "handed_back", "Handed back"  # its worker stopped; counts against nothing
     RETRIED = "retried", "Retried"  # no run: an end that was taken back; both begin anew after it
 
 
 class Attempt(models.Model):
-    """One run that failed, or whose worker died; or an end that a retry by hand took back.
+    """One run that failed, or whose worker died or stopped; or an end that a retry took back.
 
-    Of an end `number` is the runs before it, `error_class` and `message` are its code and text.
+    `message` is for the owner; what an unexpected error said is in `traceback` alone. Of an end
+    `number` is the runs before it, `error_class` and `message` are its code and text.
     """
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="failed_attempts")

@@ -7,11 +7,12 @@ from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import QuerySet
 
 from myapp.jobs.json_values import JSON
 from myapp.jobs.tracking.errors import TaskNotFoundError
 from myapp.jobs.tracking.finding import TaskFilters, found
-from myapp.jobs.tracking.models import Task, TaskQuerySet
+from myapp.jobs.tracking.models import Attempt, AttemptKind, Task, TaskQuerySet
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 
 type Caller = AbstractBaseUser | AnonymousUser
@@ -56,6 +57,22 @@ def task_versions(ids: Iterable[UUID]) -> dict[UUID, TaskVersion]:
     tasks = Task.objects.get_queryset().with_last_change().filter(pk__in=list(ids))
     rows = tasks.order_by().values_list("pk", *_VERSION)
     return {pk: TaskVersion(*version) for pk, *version in rows}
+
+
+def attempt_list(*, task_id: UUID, caller: Caller) -> QuerySet[Attempt]:
+    """Return the runs of one Task that failed, crashed or were handed back, the first one first.
+
+    Raises:
+        TaskNotFoundError: there is no such Task, or `caller` may not see it.
+    """
+    task = task_get(task_id=task_id, caller=caller)
+    runs = Attempt.objects.filter(task=task).exclude(kind=AttemptKind.RETRIED).order_by("number")
+    return runs if may_read_tracebacks(caller) else runs.defer("traceback")
+
+
+def may_read_tracebacks(caller: Any) -> bool:
+    """Tell whether `caller` may read what unexpected errors said: staff that may see all Tasks."""
+    return bool(caller.is_staff and caller.has_perm("tracking.view_task"))
 
 
 def may_steer(*, task: Task, caller: Any) -> bool:

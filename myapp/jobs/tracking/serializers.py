@@ -1,6 +1,6 @@
 """Tasks as JSON."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -8,7 +8,7 @@ from rest_framework import serializers
 from myapp.jobs.deferral import MAX_TAG_LENGTH, MAX_TAGS
 from myapp.jobs.rest.serializers import StrictSerializer
 from myapp.jobs.tracking import selectors
-from myapp.jobs.tracking.models import Tag, Task
+from myapp.jobs.tracking.models import Attempt, AttemptKind, Tag, Task
 from myapp.jobs.tracking.states import TaskStatus
 
 ROW_FIELDS = (
@@ -184,3 +184,40 @@ class TaskDetailOutput(TaskStatusOutput):
     @extend_schema_field(ERROR_OR_NULL)
     def get_error(self, task: Task) -> dict[str, str] | None:
         return selectors.task_error(task)
+
+
+class AttemptOutput(serializers.ModelSerializer[Attempt]):
+    """One run that came to no end of the task."""
+
+    kind = serializers.ChoiceField(
+        choices=[(k.value, k.label) for k in AttemptKind if k != AttemptKind.RETRIED],
+        read_only=True,
+        help_text="It raised an error, its worker died, or its worker stopped and handed it back.",
+    )
+    worker = serializers.CharField(source="worker_name", read_only=True)
+    traceback = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Attempt
+        fields = (
+            "number",
+            "kind",
+            "started_at",
+            "finished_at",
+            "worker",
+            "error_class",
+            "message",
+            "traceback",
+        )
+        read_only_fields = fields
+        extra_kwargs: ClassVar = {"number": {"min_value": 1}}
+
+    @extend_schema_field(
+        {
+            "type": ["string", "null"],
+            "description": "For staff with `tracking.view_task`; null for everybody else.",
+        }
+    )
+    def get_traceback(self, attempt: Attempt) -> str | None:
+        caller = self.context["request"].user
+        return attempt.traceback if selectors.may_read_tracebacks(caller) else None

@@ -11,6 +11,7 @@ urlpatterns = [
     path("<uuid:task_id>/", apis.TaskDetailApi.as_view(), name="task-detail"),
     path("<uuid:task_id>/status/", apis.TaskStatusApi.as_view(), name="task-status"),
     path("<uuid:task_id>/events/", TaskEventsApi.as_view(), name="task-events"),
+    path("<uuid:task_id>/attempts/", apis.TaskAttemptsApi.as_view(), name="task-attempts"),
     path("<uuid:task_id>/cancel/", apis.TaskCancelApi.as_view(), name="task-cancel"),
     path("<uuid:task_id>/retry/", apis.TaskRetryApi.as_view(), name="task-retry"),
 ]

@@ -16,7 +16,7 @@ WAYS_TO_IGNORE = ("spin", "block")
 # The second: asked to stop, and handed back by a worker that had to end.
 REASONS = {("FAILED", "time_limit"), ("CANCELLED", "cancelled")}
 
-_BURNT_SQL = "SELECT count(*) FROM tracking_attempt"
+_BURNT_SQL = "SELECT count(*) FROM tracking_attempt WHERE kind <> 'handed_back'"
 # Of each run that was followed by another one: who had it, and when the other one began.
 _AGAIN_SQL = """
     SELECT one.pid, extract(epoch FROM next.at)::float
@@ -39,6 +39,7 @@ _EARLY_SQL = """
         OR EXISTS (
             SELECT FROM tracking_attempt AS attempt
             WHERE attempt.task_id = task.id AND attempt.number = start.run - 1
+              AND attempt.kind <> 'handed_back'
         )
     )
 """
@@ -51,7 +52,9 @@ _ENDS_SQL = """
 """
 _HARMED_SQL = """
     SELECT count(DISTINCT task.id)
-    FROM tracking_task AS task LEFT JOIN tracking_attempt AS attempt ON attempt.task_id = task.id
+    FROM tracking_task AS task
+    LEFT JOIN tracking_attempt AS attempt
+        ON attempt.task_id = task.id AND attempt.kind <> 'handed_back'
     WHERE task.task_name <> 'ignore' AND (attempt.id IS NOT NULL OR task.end_status <> 'DONE')
 """
 _DELAYS_SQL = """
