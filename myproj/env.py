@@ -92,9 +92,6 @@ JOBS_ACTIVATION_LINK_HOURS: int = _env.int(
     "JOBS_ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
 )
 
-# Sign-ups that one address may try in an hour, form and API together.
-JOBS_SIGNUP_PER_HOUR: int = _env.int("JOBS_SIGNUP_PER_HOUR", 20, validate=valid.Range(1, 1_000_000))
-
 # --- Mail ------------------------------------------------------------------------------------
 
 # Where people reach the site, for links in mails: a worker has no request to take it from.
@@ -228,6 +225,28 @@ JOBS_STREAMS_PER_USER: int = _env.int(
 
 # Days an ended task is kept, with its arguments, result and attempts.
 JOBS_RETENTION_DAYS: int = _env.int("JOBS_RETENTION_DAYS", 30, validate=valid.Range(1, 3650))
+
+# Open (PENDING or PROCESSING) tasks one user may have through the API; 0 is no limit.
+JOBS_OPEN_TASKS_PER_USER: int = _env.int(
+    "JOBS_OPEN_TASKS_PER_USER", 10_000, validate=valid.Range(0, 1_000_000)
+)
+
+# Requests to the API in a minute: of an address that does not say who it is, of a user, and of each
+# token of a user, whose requests count for the user as well. 0 is no limit.
+JOBS_THROTTLE_ANONYMOUS_PER_MINUTE: int = _env.int(
+    "JOBS_THROTTLE_ANONYMOUS_PER_MINUTE", 60, validate=valid.Range(0, 1_000_000_000)
+)
+JOBS_THROTTLE_USER_PER_MINUTE: int = _env.int(
+    "JOBS_THROTTLE_USER_PER_MINUTE", 6_000, validate=valid.Range(0, 1_000_000_000)
+)
+JOBS_THROTTLE_TOKEN_PER_MINUTE: int = _env.int(
+    "JOBS_THROTTLE_TOKEN_PER_MINUTE", 6_000, validate=valid.Range(0, 1_000_000_000)
+)
+
+# Sign-ups that one address may try in an hour, form and API together. 0 is no limit.
+JOBS_THROTTLE_SIGNUP_PER_HOUR: int = _env.int(
+    "JOBS_THROTTLE_SIGNUP_PER_HOUR", 20, validate=valid.Range(0, 1_000_000_000)
+)
 
 # Days an API token lives.
 JOBS_TOKEN_DAYS: int = _env.int("JOBS_TOKEN_DAYS", 30, validate=valid.Range(1, 3650))

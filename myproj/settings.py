@@ -66,6 +66,11 @@ JOBS_API_PRIORITY_MIN = env.JOBS_API_PRIORITY_MIN
 JOBS_API_PRIORITY_MAX = env.JOBS_API_PRIORITY_MAX
 JOBS_STREAMS_PER_USER = env.JOBS_STREAMS_PER_USER
 JOBS_RETENTION_DAYS = env.JOBS_RETENTION_DAYS
+JOBS_OPEN_TASKS_PER_USER = env.JOBS_OPEN_TASKS_PER_USER
+JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = env.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE
+JOBS_THROTTLE_USER_PER_MINUTE = env.JOBS_THROTTLE_USER_PER_MINUTE
+JOBS_THROTTLE_TOKEN_PER_MINUTE = env.JOBS_THROTTLE_TOKEN_PER_MINUTE
+JOBS_THROTTLE_SIGNUP_PER_HOUR = env.JOBS_THROTTLE_SIGNUP_PER_HOUR
 
 # --- Applications and requests ---------------------------------------------------------------
 
@@ -160,7 +165,6 @@ DJANGO_SUPERUSER_USERNAME = env.DJANGO_SUPERUSER_USERNAME
 DJANGO_SUPERUSER_EMAIL = env.DJANGO_SUPERUSER_EMAIL
 DJANGO_SUPERUSER_PASSWORD = env.DJANGO_SUPERUSER_PASSWORD
 JOBS_ACTIVATION_LINK_HOURS = env.JOBS_ACTIVATION_LINK_HOURS
-JOBS_SIGNUP_PER_HOUR = env.JOBS_SIGNUP_PER_HOUR
 
 # --- Mail ------------------------------------------------------------------------------------
 
@@ -196,7 +200,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["myapp.jobs.rest.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "myapp.jobs.rest.pagination.IdCursorPagination",
-    "EXCEPTION_HANDLER": "myapp.jobs.rest.problems.exception_handler",
+    "DEFAULT_THROTTLE_CLASSES": ["myapp.jobs.throttles.throttling.CallerThrottle"],
+    "EXCEPTION_HANDLER": "myapp.jobs.throttles.throttling.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "myapp.jobs.rest.schema.ApiSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

@@ -200,6 +200,10 @@ def environment(database: str, *, role: str) -> dict[str, str]:
         "ENVIRONMENT": "development",
         "LOG_LEVEL": "WARNING",
         "JOBS_EAGER": "false",
+        # Counted as everywhere, and never refused.
+        "JOBS_OPEN_TASKS_PER_USER": "1000000",
+        "JOBS_THROTTLE_TOKEN_PER_MINUTE": "1000000000",
+        "JOBS_THROTTLE_USER_PER_MINUTE": "1000000000",
         "JOBS_WORKER_THREADS": str(THREADS),
     }
 

@@ -4,7 +4,7 @@ from myapp.jobs.throttles.throttling import AddressThrottle
 
 
 class SignupThrottle(AddressThrottle):
-    """JOBS_SIGNUP_PER_HOUR, form and API together."""
+    """JOBS_THROTTLE_SIGNUP_PER_HOUR, form and API together."""
 
     scope = "signup"
-    limit_setting = "JOBS_SIGNUP_PER_HOUR"
+    limit_setting = "JOBS_THROTTLE_SIGNUP_PER_HOUR"

@@ -80,7 +80,7 @@ def test_signup_by_api_answers_as_every_202() -> None:
 
 
 def test_signup_is_open_and_throttled_by_address(settings: Any) -> None:
-    settings.JOBS_SIGNUP_PER_HOUR = 2
+    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = 2
     form = {**ADA, "email": "a@example.org"}
 
     statuses = [

@@ -221,7 +221,7 @@ def test_the_api_asks_nobody_who_they_are() -> None:
 
 @pytest.mark.parametrize("url", ["/signup/", "/api/signup/"])
 def test_an_address_that_signs_up_too_often_waits(settings: Any, url: str) -> None:
-    settings.JOBS_SIGNUP_PER_HOUR = 2
+    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = 2
     for _ in range(2):
         assert Client().post(url).status_code in (400, 415)
 

@@ -50,10 +50,18 @@ class RequestMiddleware:
             return _finished(request, await self.get_response(request), value, begun)
 
 
+def add_headers(request: Any, headers: dict[str, str]) -> None:
+    """Let the answer to `request`, whatever it will be, carry these headers; Django's or DRF's."""
+    plain = getattr(request, "_request", request)
+    plain.answer_headers = {**getattr(plain, "answer_headers", {}), **headers}
+
+
 def _finished(
     request: HttpRequest, response: HttpResponseBase, correlation_id: str, begun: float
 ) -> HttpResponseBase:
     seconds = time.perf_counter() - begun
+    for name, value in getattr(request, "answer_headers", {}).items():
+        response.headers[name] = value
     response.headers[CORRELATION_HEADER] = correlation_id
     response.headers[DURATION_HEADER] = f"{seconds:.4f}"
     if request.path not in UNLOGGED:

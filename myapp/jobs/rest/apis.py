@@ -21,6 +21,7 @@ from myapp.jobs.rest.door import RETRY_AFTER_SECONDS
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.options import defer_options, with_options
 from myapp.jobs.rest.schema_bulk import BulkSchema
+from myapp.jobs.tracking.quota import open_task_quota
 
 RENDERERS = {kind.format: kind for kind in (OpenApiYamlRenderer, OpenApiJsonRenderer)}
 
@@ -30,6 +31,7 @@ class SchemaApi(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    throttle_classes = ()  # kept in memory; who reads it costs no query
     renderer_classes = tuple(RENDERERS.values())
 
     @extend_schema(exclude=True)
@@ -56,7 +58,7 @@ class TaskBulkApi(APIView):
         items = operation.arguments_of(body.validated_data["items"])
 
         def write() -> list[UUID]:
-            with owned_by(request.user.pk):
+            with owned_by(request.user.pk), open_task_quota(request.user.pk, count=len(items)):
                 deferred = with_options(operation.spec, options).defer_many(items)
             return [each.task_id for each in deferred]
 

@@ -17,6 +17,7 @@ from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
 from myapp.jobs.rest.options import OPTION_NAMES, defer_options, own_query, with_options
 from myapp.jobs.rest.serializers import StrictSerializer
+from myapp.jobs.tracking.quota import open_task_quota
 
 # Seconds a client should wait before it first asks how the task stands.
 RETRY_AFTER_SECONDS = 1
@@ -78,7 +79,7 @@ def deferring(
         text = str(message).format(**arguments)
 
         def write() -> list[UUID]:
-            with owned_by(request.user.pk):
+            with owned_by(request.user.pk), open_task_quota(request.user.pk):
                 return [with_options(spec, options).defer(**arguments).task_id]
 
         return answer_once(

@@ -27,6 +27,7 @@ from myapp.jobs.rest.parsers import BodyTooLargeError
 from myapp.jobs.retries import only_reads
 from myapp.jobs.tracking.errors import (
     JobMissingError,
+    OpenTaskQuotaError,
     TaskNotCancellableError,
     TaskNotFoundError,
     TaskNotRetryableError,
@@ -37,10 +38,12 @@ from myapp.jobs.tracking.selectors import task_list
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-# Seconds a client should wait while the database is away, or until a place may be free.
-RETRY_AFTER_SECONDS = 5
-# And while a twin of the request is under way, which was waited for already.
-RETRY_AFTER_TWIN_SECONDS = 1
+# Seconds a client should wait while the database is away; until some of its tasks have ended.
+RETRY_AFTER_SECONDS = {503: 5, 429: 30}
+_RETRY_AFTER_ERROR: dict[type[AppError], int] = {
+    KeyInUseError: 1,  # its twin was waited for already
+    TooManyStreamsError: 5,
+}
 
 # A pool that has no connection to give raises a subclass of OperationalError.
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -59,6 +62,7 @@ _STATUS_OF_ERROR: dict[type[AppError], int] = {
     KeyOutlivedTaskError: 410,
     KeyReusedError: 422,
     TooManyStreamsError: 429,
+    OpenTaskQuotaError: 429,
 }
 
 _CODE_OF_STATUS = {
@@ -165,8 +169,8 @@ def _status_of(error: AppError) -> int:
 
 def _answer_to_app_error(error: AppError, request: Request) -> Response:
     headers, members = {}, {}
-    if isinstance(error, KeyInUseError):
-        headers["Retry-After"] = str(RETRY_AFTER_TWIN_SECONDS)
+    if type(error) in _RETRY_AFTER_ERROR:
+        headers["Retry-After"] = str(_RETRY_AFTER_ERROR[type(error)])
     if isinstance(error, AlreadyWaitingError) and _may_see(request.user, error.task_id):
         endpoint = reverse("tracking:task-status", args=[error.task_id])
         members = {"task_id": str(error.task_id), "status_endpoint": endpoint}
@@ -273,8 +277,9 @@ def _wants_page(request: HttpRequest) -> bool:
 
 
 def _add_retry_after(response: HttpResponse) -> None:
-    if response.status_code in (429, 503):
-        response.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    if response.status_code in RETRY_AFTER_SECONDS:
+        seconds = RETRY_AFTER_SECONDS[response.status_code]
+        response.headers.setdefault("Retry-After", str(seconds))
 
 
 def _unavailable() -> str:

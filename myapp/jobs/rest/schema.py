@@ -27,6 +27,7 @@ from myapp.jobs.rest.schema_problems import (
     CORRELATION_NAME,
     IF_NONE_MATCH,
     PROBLEM_SCHEMA,
+    RATE_LIMIT_HEADERS,
     RETRY_AFTER_HEADER,
     problem_response,
 )
@@ -83,16 +84,8 @@ class ApiSchema(AutoSchema):
             self._complete_accepted(accepting, operation)
         if self._has_etag():
             self._complete_conditional(operation)
-        waits = any(each["name"] == PREFER.name for each in operation.get("parameters", ()))
         for status, response in operation["responses"].items():
-            headers = response.setdefault("headers", {})
-            if self._takes_key() and status < "300":
-                headers[REPLAYED_HEADER] = _REPLAYED_HEADER
-            if waits and status in ("200", "202"):
-                headers["Preference-Applied"] = _APPLIED_HEADER
-            headers["X-Correlation-ID"] = self._register(
-                CORRELATION_NAME, ResolvedComponent.HEADER, CORRELATION_HEADER
-            )
+            response.setdefault("headers", {}).update(self._headers(status, operation))
         for status in self._problem_statuses(operation):
             operation["responses"].setdefault(str(status), self._problem(status))
         return operation
@@ -154,6 +147,23 @@ class ApiSchema(AutoSchema):
             200: ended_while_waiting(accepting.spec, self),
             202: OpenApiResponse(AcceptedOutput, description=description),
         }
+
+    def _headers(self, status: str, operation: dict[str, Any]) -> dict[str, Any]:
+        """Return the headers that answers of this status have whatever the operation does."""
+        headers: dict[str, Any] = {}
+        if self._takes_key() and status < "300":
+            headers[REPLAYED_HEADER] = _REPLAYED_HEADER
+        waits = any(each["name"] == PREFER.name for each in operation.get("parameters", ()))
+        if waits and status in ("200", "202"):
+            headers["Preference-Applied"] = _APPLIED_HEADER
+        everywhere = {CORRELATION_NAME: ("X-Correlation-ID", CORRELATION_HEADER)}
+        if self.view.get_throttles():
+            everywhere |= {
+                name.replace("-", ""): (name, schema) for name, schema in RATE_LIMIT_HEADERS.items()
+            }
+        for component, (name, schema) in everywhere.items():
+            headers[name] = self._register(component, ResolvedComponent.HEADER, schema)
+        return headers
 
     def _accepting(self, method: str | None = None) -> AcceptingOperation | None:
         return accepting_operation(getattr(self.view, method or self.method.lower(), None))

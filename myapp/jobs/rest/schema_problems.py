@@ -9,6 +9,7 @@ from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError
 from myapp.jobs.rest import problems
 from myapp.jobs.tracking.errors import (
     JobMissingError,
+    OpenTaskQuotaError,
     TaskNotCancellableError,
     TaskNotRetryableError,
     TooManyStreamsError,
@@ -84,6 +85,19 @@ RETRY_AFTER_HEADER = {
     "required": True,
     "schema": {"type": "integer", "minimum": 0},
 }
+# draft-ietf-httpapi-ratelimit-headers; absent while the limits are switched off.
+RATE_LIMIT_HEADERS = {
+    "RateLimit-Policy": {
+        "description": "The limits: `q` requests in a window of `w` seconds.",
+        "schema": {"type": "string"},
+        "example": '"token";q=6000;w=60, "user";q=6000;w=60',
+    },
+    "RateLimit": {
+        "description": "How they stand: `r` requests are left for `t` seconds.",
+        "schema": {"type": "string"},
+        "example": '"token";r=5999;t=60, "user";r=5999;t=60',
+    },
+}
 _HEADERS: dict[int, dict[str, Any]] = {
     401: {
         "WWW-Authenticate": {
@@ -99,7 +113,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
             "schema": {"type": "string", "format": "uri-reference"},
         },
     },
-    429: {"Retry-After": RETRY_AFTER_HEADER},
+    429: {"Retry-After": RETRY_AFTER_HEADER, **RATE_LIMIT_HEADERS},
     503: {"Retry-After": RETRY_AFTER_HEADER},
 }
 
@@ -150,6 +164,7 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
     429: {
         problems.code_of_status(429): ("Request was throttled.", None),
         TooManyStreamsError.code: (str(TooManyStreamsError(limit=20)), None),
+        OpenTaskQuotaError.code: (str(OpenTaskQuotaError(limit=10_000, open_tasks=10_000)), None),
     },
     503: {problems.code_of_status(503): ("The database cannot be reached right now.", None)},
 }

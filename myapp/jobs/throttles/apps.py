@@ -1,4 +1,4 @@
-"""The room of how often one address may ask."""
+"""The room of how often one caller may ask."""
 
 from django.apps import AppConfig
 

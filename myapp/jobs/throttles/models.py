@@ -1,4 +1,4 @@
-"""Window: the requests of one address to one scope, counted for a fixed time."""
+"""Window: the requests of one caller to one scope, counted for a fixed time."""
 
 from typing import ClassVar
 
@@ -6,21 +6,22 @@ from django.db import models
 
 
 class Window(models.Model):
-    """One row for each scope and address, written by `sql/count_request.sql` alone.
+    """One row for each scope and caller, written by `sql/count_request.sql` alone.
 
     The window starts with its first request; the first request after its end starts the next one
     in the same row. The table is UNLOGGED: a crash of the server forgets the counts, no more.
     """
 
     scope = models.CharField(max_length=64)
-    address = models.CharField(max_length=64)
+    # An address, the id of a user, or the beginning of a token's digest, as the scope says.
+    caller = models.CharField(max_length=64, db_column="address")
     requests = models.PositiveIntegerField()
     ends_at = models.DateTimeField()
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["scope", "address"], name="throttles_window_scope_address"
+                fields=["scope", "caller"], name="throttles_window_scope_address"
             ),
         ]
         # Finds the windows to forget.

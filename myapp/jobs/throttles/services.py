@@ -1,11 +1,19 @@
 """Writes of windows."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from django.db import connection
+from django.db import Error
+
+from myapp.jobs.prepared import prepared_cursor
+from myapp.jobs.retries import only_reads
+
+logger = logging.getLogger(__name__)
 
 # Windows that each new one makes forgotten: more than one, so that the table shrinks again after
-# a flood of addresses; few, so that no request pays for all of them.
+# a flood of callers; few, so that no request pays for all of them.
 FORGOTTEN_AT_ONCE = 10
 
 _SQL = Path(__file__).parent / "sql"
@@ -13,24 +21,69 @@ _COUNT_SQL = (_SQL / "count_request.sql").read_text()
 _FORGET_SQL = (_SQL / "forget_windows.sql").read_text()
 
 
-def count_request(*, scope: str, address: str, limit: int, window_seconds: int) -> float | None:
-    """Count one request; return None if it may pass, else the seconds until one may again.
+class Quota(NamedTuple):
+    """So many requests of one caller to one scope in a window of so many seconds."""
 
-    At most `limit` requests pass in a window of `window_seconds`, which starts with the first of
-    them. To be called outside of a transaction: inside, requests of one address would wait for
-    each other until it ends, and a rollback would forget the request.
+    scope: str
+    caller: str
+    limit: int
+    window_seconds: int
+
+
+class Standing(NamedTuple):
+    """How a quota stands after a request; `seconds_left` is the time to the end of its window."""
+
+    quota: Quota
+    requests: int
+    seconds_left: float
+
+    @property
+    def may_pass(self) -> bool:
+        return self.requests <= self.quota.limit
+
+    @property
+    def remaining(self) -> int:
+        return max(self.quota.limit - self.requests, 0)
+
+
+_NO_QUOTA = Quota("", "", 0, 0)
+
+
+def count_request(quota: Quota, within: Quota | None = None) -> list[Standing]:
+    """Count one request in the window of `quota`, and in that of `within` if the first has room.
+
+    Returns how they stand; of a request that a full window refused, that window alone. A database
+    that only reads counts nothing and returns nothing. At most `limit` requests pass in a window,
+    which starts with the first of them. To be called outside of a transaction: inside, requests of
+    one caller would wait for each other until it ends, and a rollback would forget the request.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _COUNT_SQL,
-            {
-                "scope": scope,
-                "address": address,
-                "limit": limit,
-                "window_seconds": window_seconds,
-            },
-        )
-        may_pass, is_new, seconds_left = cursor.fetchone()
-        if is_new:
+    quotas = {one.scope: one for one in (quota, within) if one}
+    rows = _rows(_parameters(quota, within))
+    return [Standing(quotas[scope], requests, left) for scope, requests, _, left in rows]
+
+
+def _rows(parameters: dict[str, Any]) -> Sequence[tuple[str, int, bool, float]]:
+    # Prepared: to plan it anew would take longer than to run it.
+    with prepared_cursor() as cursor:
+        try:
+            cursor.execute(_COUNT_SQL, parameters)
+        except Error as error:
+            if not only_reads(error):
+                raise
+            logger.warning("requests are not counted: the database only reads")
+            return []
+        rows: list[tuple[str, int, bool, float]] = cursor.fetchall()
+        if any(is_new for _, _, is_new, _ in rows):
             cursor.execute(_FORGET_SQL, {"at_most": FORGOTTEN_AT_ONCE})
-    return None if may_pass else float(seconds_left)
+    return rows
+
+
+def _parameters(quota: Quota, within: Quota | None) -> dict[str, Any]:
+    wide = within or _NO_QUOTA
+    return {
+        **quota._asdict(),
+        "wide_scope": wide.scope or None,
+        "wide_caller": wide.caller,
+        "wide_limit": wide.limit,
+        "wide_window_seconds": wide.window_seconds,
+    }

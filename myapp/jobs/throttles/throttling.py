@@ -1,4 +1,4 @@
-"""Throttles by address, for API views and for pages."""
+"""Throttles, for API views and for pages: by address, by user, by token."""
 
 import functools
 import math
@@ -6,42 +6,104 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
-from myapp.jobs.rest.problems import error_response
+from myapp.jobs.observability.middleware import add_headers
+from myapp.jobs.rest import problems
 from myapp.jobs.throttles.addresses import address_of
-from myapp.jobs.throttles.services import count_request
+from myapp.jobs.throttles.services import Quota, Standing, count_request
+
+MINUTE, HOUR = 60, 3600
+# Characters of a token's digest that name it in the table.
+DIGEST_LENGTH = 32
 
 
-class AddressThrottle(BaseThrottle):
-    """Lets each address through so many times in a fixed window.
-
-    A subclass names its `scope`, whose requests count together, and the setting that holds the
-    limit. In an API view it stands in `throttle_classes`; a page takes `throttled_by`.
-    """
-
-    scope: ClassVar[str]
-    limit_setting: ClassVar[str]
-    window_seconds: ClassVar[int] = 3600
+class CountingThrottle(BaseThrottle):
+    """Counts each request in the windows of its quotas, and tells the client how they stand."""
 
     seconds_to_wait: float | None = None
 
+    def quotas(self, request: Request | HttpRequest) -> list[Quota]:
+        """Return none, one, or two quotas of this request: the narrow one and the wide one."""
+        raise NotImplementedError
+
     def allow_request(self, request: Request | HttpRequest, view: Any) -> bool:
         """Count this request, and tell whether it may pass."""
-        self.seconds_to_wait = count_request(
-            scope=self.scope,
-            address=address_of(request),
-            limit=getattr(settings, self.limit_setting),
-            window_seconds=self.window_seconds,
-        )
-        return self.seconds_to_wait is None
+        quotas = self.quotas(request)
+        if not quotas:
+            return True
+        standings = count_request(*quotas)
+        add_headers(request, _headers(quotas, standings))
+        waits = [one.seconds_left for one in standings if not one.may_pass]
+        self.seconds_to_wait = max(waits, default=None)
+        return not waits
 
     def wait(self) -> float | None:
         """Return the seconds until a request may pass again, None if this one might."""
         return self.seconds_to_wait
+
+
+class AddressThrottle(CountingThrottle):
+    """Lets each address through so many times in a fixed window.
+
+    A subclass names its `scope`, whose requests count together, and the setting that holds the
+    limit, 0 for none. In an API view it stands in `throttle_classes`; a page takes `throttled_by`.
+    """
+
+    scope: ClassVar[str]
+    limit_setting: ClassVar[str]
+    window_seconds: ClassVar[int] = HOUR
+
+    def quotas(self, request: Request | HttpRequest) -> list[Quota]:
+        limit = getattr(settings, self.limit_setting)
+        return _if_on(Quota(self.scope, address_of(request), limit, self.window_seconds))
+
+
+class AnonymousThrottle(AddressThrottle):
+    """JOBS_THROTTLE_ANONYMOUS_PER_MINUTE, of those who do not say who they are."""
+
+    scope = "anonymous"
+    limit_setting = "JOBS_THROTTLE_ANONYMOUS_PER_MINUTE"
+    window_seconds = MINUTE
+
+
+class CallerThrottle(CountingThrottle):
+    """Every API view's throttle: a user's requests count together, each token's apart as well.
+
+    What comes by a token must find room in the token's window, then in the user's: no token takes
+    more than its own limit of what the user may do, and many tokens do not make it more.
+    """
+
+    def quotas(self, request: Request | HttpRequest) -> list[Quota]:
+        user, token = request.user, getattr(request, "auth", None)
+        if not user.is_authenticated:
+            return AnonymousThrottle().quotas(request)
+        by_token, by_user = (
+            settings.JOBS_THROTTLE_TOKEN_PER_MINUTE,
+            settings.JOBS_THROTTLE_USER_PER_MINUTE,
+        )
+        digest = str(getattr(token, "digest", ""))[:DIGEST_LENGTH]
+        return [
+            *(_if_on(Quota("token", digest, by_token, MINUTE)) if digest else []),
+            *_if_on(Quota("user", str(user.pk), by_user, MINUTE)),
+        ]
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Return the problem answer to any error raised in an API view.
+
+    Who is refused with a 401 came to no throttle: views ask who it is first. So the address is
+    counted here, and too many of them are a 429.
+    """
+    if isinstance(error, (NotAuthenticated, AuthenticationFailed)):
+        error = _counted(error, context)
+    return problems.exception_handler(error, context)
 
 
 def throttled_by(
@@ -62,9 +124,34 @@ def throttled_by(
     return decorate
 
 
+def _if_on(quota: Quota) -> list[Quota]:
+    return [quota] if quota.limit else []
+
+
+def _headers(quotas: list[Quota], standings: list[Standing]) -> dict[str, str]:
+    """Return RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
+    policies = [f'"{one.scope}";q={one.limit};w={one.window_seconds}' for one in quotas]
+    limits = [
+        f'"{one.quota.scope}";r={one.remaining};t={math.ceil(one.seconds_left)}'
+        for one in standings
+    ]
+    headers = {"RateLimit-Policy": ", ".join(policies)}
+    return {**headers, "RateLimit": ", ".join(limits)} if limits else headers
+
+
+def _counted(error: Exception, context: dict[str, Any]) -> Exception:
+    throttle = AnonymousThrottle()
+    try:
+        if throttle.allow_request(context["request"], context["view"]):
+            return error
+    except Error as database_error:
+        return database_error
+    return Throttled(throttle.wait())
+
+
 def _too_many(request: HttpRequest, throttle: AddressThrottle) -> HttpResponse:
     seconds = math.ceil(throttle.wait() or 1)
-    response = error_response(
+    response = problems.error_response(
         request,
         429,
         _("Too many requests came from your address. Try again in {minutes} minutes.").format(

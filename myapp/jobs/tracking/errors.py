@@ -12,6 +12,14 @@ class TaskNotFoundError(AppError):
     task_id: UUID
 
 
+class OpenTaskQuotaError(AppError):
+    """You may have {limit} open tasks, and have {open_tasks}. Wait until some have ended."""
+
+    code = "open_task_quota"
+    limit: int
+    open_tasks: int
+
+
 class TaskNotRetryableError(AppError):
     """Only a task that FAILED or was CANCELLED can be retried; this one is {status}."""
 

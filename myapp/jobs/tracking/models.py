@@ -182,6 +182,12 @@ class Task(models.Model):
                 name="tracking_task_finished_at",
                 condition=Q(finished_at__isnull=False),
             ),
+            # How many a user has open, for the quota.
+            models.Index(
+                fields=["owner"],
+                name="tracking_task_open_of_owner",
+                condition=Q(end_status__isnull=True),
+            ),
             # The reaper looks through these for jobs that ended by another hand.
             models.Index(
                 fields=["id"],

@@ -89,5 +89,6 @@ def test_an_unknown_page_is_a_page_to_a_browser_and_a_problem_to_a_program() -> 
     assert problem["Content-Type"] == api["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.django_db
 def test_an_option_request_tells_what_is_allowed() -> None:
     assert APIClient().options("/api/tasks/").status_code == 401

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from myapp.jobs.throttles.addresses import address_of
 from myapp.jobs.throttles.models import Window
-from myapp.jobs.throttles.services import FORGOTTEN_AT_ONCE, count_request
+from myapp.jobs.throttles.services import FORGOTTEN_AT_ONCE, Quota, count_request
 from myapp.jobs.throttles.throttling import AddressThrottle, throttled_by
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -51,9 +51,8 @@ def _two_an_hour(settings: Any) -> None:
 
 
 def _count(address: str = "192.0.2.1", *, limit: int = 2, window_seconds: int = 60) -> float | None:
-    return count_request(
-        scope="sample", address=address, limit=limit, window_seconds=window_seconds
-    )
+    (standing,) = count_request(Quota("sample", address, limit, window_seconds))
+    return None if standing.may_pass else standing.seconds_left
 
 
 def _end_all_windows() -> None:
@@ -82,7 +81,7 @@ def test_refused_requests_neither_lengthen_the_window_nor_count_on_for_ever() ->
         _count()
 
     window = Window.objects.get()
-    assert (window.ends_at, window.requests) == (ends_at, 3)
+    assert (window.ends_at, window.requests) == (ends_at, 2)
 
 
 def test_addresses_and_scopes_count_apart() -> None:
@@ -90,7 +89,7 @@ def test_addresses_and_scopes_count_apart() -> None:
         _count()
 
     assert _count("192.0.2.2") is None
-    assert count_request(scope="other", address="192.0.2.1", limit=2, window_seconds=60) is None
+    assert count_request(Quota("other", "192.0.2.1", 2, 60))[0].may_pass
 
 
 def test_windows_that_have_ended_do_not_pile_up() -> None:

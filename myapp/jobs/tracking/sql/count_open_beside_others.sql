@@ -1,0 +1,12 @@
+-- count_open_beside_others: whether a user is far from `limit` open tasks, so that creators need not
+-- wait for each other. Two statements, so that the count is taken with the lock held: who counts alone
+-- (count_open_alone.sql) waits for all that hold it shared, and sees what they committed.
+-- Far: with one task from each connection that there can be, the limit is still not reached. Once the
+-- committed count is nearer, nobody new counts here, and those under way are fewer than connections.
+-- The planner: OFFSET stops the walk along tracking_task_open_of_owner at the row that decides.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('open tasks ' || %(owner_id)s::text, 0));
+SELECT %(limit)s > current_setting('max_connections')::int AND NOT EXISTS (
+    SELECT FROM tracking_task
+    WHERE owner_id = %(owner_id)s AND end_status IS NULL
+    OFFSET greatest(%(limit)s - current_setting('max_connections')::int - 1, 0)
+) AS is_far;

@@ -1,0 +1,200 @@
+"""How many open tasks a user may create through the API: exact, and never for code that defers."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import job_samples
+import pytest
+from django.db import connection
+from django.urls import include, path
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
+
+from myapp.jobs.bridge import owned_by
+from myapp.jobs.rest.door import deferring
+from myapp.jobs.tracking import quota
+from myapp.jobs.tracking.errors import OpenTaskQuotaError
+from myapp.jobs.tracking.models import Task
+from myapp.jobs.tracking.quota import open_task_quota
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+type ClientOf = Callable[[Any], APIClient]
+type Take = Callable[[int], None]
+PATH = "/api/samples/"
+
+
+class SampleApi(APIView):
+    post = deferring(job_samples.describe_run, message="Taken")
+
+
+urlpatterns = [
+    path("api/samples/", SampleApi.as_view()),
+    path("api/tasks/", include("myapp.jobs.tracking.urls")),
+]
+
+
+def _open(user: Any) -> int:
+    return len(Task.objects.filter(owner=user.pk, end_status=None))
+
+
+def _end_one(user: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE tracking_task SET end_status = 'DONE', finished_at = now() WHERE id ="
+            " (SELECT id FROM tracking_task WHERE owner_id = %s AND end_status IS NULL LIMIT 1)",
+            [user.pk],
+        )
+
+
+def test_ten_thousand_are_allowed_by_default(settings: Any) -> None:
+    assert settings.JOBS_OPEN_TASKS_PER_USER == 10_000
+
+
+def test_one_too_many_is_a_429_until_one_has_ended(
+    settings: Any, client_of: ClientOf, user: Any
+) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 2
+    client = client_of(user)
+
+    assert [client.post(PATH).status_code for _ in range(2)] == [202, 202]
+    answer = client.post(PATH)
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "open_task_quota")
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer["Retry-After"] == "30"
+    assert "2 open tasks" in answer.json()["detail"]
+    assert _open(user) == 2
+    _end_one(user)
+    assert client.post(PATH).status_code == 202
+
+
+def test_users_have_quotas_of_their_own_and_zero_is_none(
+    settings: Any, client_of: ClientOf, user: Any, admin: Any
+) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 1
+    assert client_of(user).post(PATH).status_code == 202
+    assert client_of(admin).post(PATH).status_code == 202
+    assert client_of(user).post(PATH).status_code == 429
+
+    settings.JOBS_OPEN_TASKS_PER_USER = 0
+    assert client_of(user).post(PATH).status_code == 202
+
+
+def test_jobs_that_code_defers_are_never_refused_but_count(
+    settings: Any, client_of: ClientOf, user: Any
+) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 1
+    with owned_by(user.pk):
+        for _ in range(3):
+            job_samples.describe_run.defer()
+
+    assert _open(user) == 3
+    assert client_of(user).post(PATH).status_code == 429
+
+
+def test_many_at_once_count_as_many(settings: Any, user: Any) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 5
+    _create(user, 3)
+
+    with pytest.raises(OpenTaskQuotaError):
+        _create(user, 3)
+    _create(user, 2)
+
+    assert _open(user) == 5
+
+
+def test_what_is_refused_or_fails_leaves_nothing(settings: Any, user: Any) -> None:
+    with pytest.raises(ZeroDivisionError), open_task_quota(user.pk), owned_by(user.pk):
+        job_samples.describe_run.defer()
+        _ = 1 / 0
+
+    assert _open(user) == 0
+
+
+def _create(user: Any, count: int = 1) -> None:
+    with owned_by(user.pk), open_task_quota(user.pk, count=count):
+        job_samples.describe_run.defer_many([{}] * count)
+
+
+def _fifty_create(user: Any, times: int, count: int = 1) -> Counter[bool]:
+    ready = Barrier(50)
+
+    def create(_number: int) -> list[bool]:
+        connection.ensure_connection()
+        ready.wait()
+        answers = []
+        try:
+            for _ in range(times):
+                try:
+                    _create(user, count)
+                    answers.append(True)
+                except OpenTaskQuotaError:
+                    answers.append(False)
+        finally:
+            connection.close()
+        return answers
+
+    with ThreadPoolExecutor(50) as threads:
+        return Counter(answer for answers in threads.map(create, range(50)) for answer in answers)
+
+
+def _connections() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW max_connections")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_fifty_parallel_creators_exactly_as_many_as_allowed_create(
+    settings: Any, user: Any
+) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 20
+
+    assert _fifty_create(user, 1) == {True: 20, False: 30}
+    assert _open(user) == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_that_come_from_afar_meet_the_limit_exactly(settings: Any, user: Any) -> None:
+    # The first few need not wait for each other; the others do.
+    limit = settings.JOBS_OPEN_TASKS_PER_USER = _connections() + 30
+
+    created = _fifty_create(user, 1 + limit // 40)[True]
+
+    assert (created, _open(user)) == (limit, limit)
+
+
+# Each counts in its own snapshot, beside the others: all that see room take it.
+@pytest.mark.django_db(transaction=True)
+def test_creators_that_count_without_waiting_are_caught(
+    settings: Any, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 20
+    shared = quota._COUNT_ALONE_SQL.replace("pg_advisory_xact_lock(", "pg_sleep(0.2 + 0 * ")
+    monkeypatch.setattr(quota, "_COUNT_ALONE_SQL", shared)
+
+    _fifty_create(user, 1)
+
+    assert _open(user) > 20
+
+
+def test_the_count_reads_open_tasks_of_the_user_alone_by_its_index(user: Any, admin: Any) -> None:
+    for owner in (user, admin):
+        with owned_by(owner.pk):
+            job_samples.describe_run.defer_many([{}] * 300)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tracking_task SET end_status = 'DONE', finished_at = now()"
+                       " WHERE owner_id = %s AND id <> (SELECT max(id::text)::uuid FROM"
+                       " tracking_task)", [user.pk])  # fmt: skip
+        cursor.execute("ANALYZE tracking_task")
+        counting = quota._COUNT_BESIDE_OTHERS_SQL.split(";")[1]
+        parameters = {"owner_id": user.pk, "limit": 10_000}
+        cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF) {counting}", parameters)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "tracking_task_open_of_owner" in plan
+    assert "Seq Scan" not in plan
