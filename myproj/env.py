@@ -24,9 +24,30 @@ LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PG
 
 def _is_conninfo(text: str) -> None:
     try:
-        conninfo_to_dict(text)
-    except ProgrammingError as error:
-        raise ValidationError(f"Not a Postgres URL: {str(error).strip()}") from None
+        target = conninfo_to_dict(text)
+    except ProgrammingError:
+        target = {}
+    unread = bool(text) and not target
+    ports = str(target.get("port", "")).split(",")
+    if unread or _has_bare_separators(text) or not all(map(_is_port, ports)):
+        # What libpq says quotes what it could not read: a piece of the password.
+        raise ValidationError(
+            "Not a Postgres URL, postgresql://user:password@host:port/name. Write @ / : and % of a"
+            " user name or password as %40 %2F %3A and %25."
+        )
+
+
+def _has_bare_separators(text: str) -> bool:
+    """Tell whether a password with @ or / would be read as a host, and named in errors."""
+    scheme, found, rest = text.partition("://")
+    if not found or " " in scheme:
+        return False
+    authority, _, path = rest.partition("?")[0].partition("/")
+    return authority.count("@") > 1 or "@" in path
+
+
+def _is_port(text: str) -> bool:
+    return not text or text.isdecimal()
 
 
 _env = Env(eager=False)

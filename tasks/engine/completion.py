@@ -95,7 +95,8 @@ class Completer:
             if error.diag.constraint_name == QUEUEING_LOCK_INDEX:
                 await self._write_surely([(run, cancelled(outcome, EndCode.SUPERSEDED))])
             else:
-                logger.exception("the outcome of job %d cannot be stored", run.job.id)
+                told = run.context()
+                told.run(logger.exception, "the outcome of job %d cannot be stored", run.job.id)
                 await self._write_plainly(run)
 
     async def _write_plainly(self, run: Run) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 
+from myapp.jobs.observability.redaction import keep_from_logs
 from tasks.engine.atomic import complete_here
 from tasks.engine.context import Snooze
 from tasks.engine.outcome import Outcome, failed, log_end, outcome_of
@@ -46,6 +47,7 @@ class InlineRunner:
             self._complete(run, outcome_of(run))
         else:
             self._complete(run, failed(run, run.error))
+            keep_from_logs(run.secrets)  # whoever catches it may write what it says
             raise run.error
 
     def run_next(self, queues: list[str] | None) -> ClaimedJob | None:

@@ -67,7 +67,7 @@ def failed(run: Run, error: BaseException) -> Outcome:
     return {
         **_left(run, "failed"),
         "end_status": TaskStatus.FAILED,
-        "error": json.dumps(_public_error(error)),
+        "error": json.dumps(_public_error(run, error)),
         **_attempt(run, error),
     }
 
@@ -120,15 +120,22 @@ def _log_end(run: Run, outcome: Outcome, seconds: float) -> None:
 
 
 def _done(run: Run) -> Outcome:
+    result = _shown_result(run)
     outcome = {
         **_left(run, "succeeded"),
         **DONE,
-        "result": run.result,
+        "result": result,
         "progress": 100,
     }
-    if run.result is not None:
-        outcome["related_id"] = run.work.related_id(run.result)
+    if result is not None:
+        outcome["related_id"] = run.work.related_id(result)
     return outcome
+
+
+def _shown_result(run: Run) -> str | None:
+    if run.result is None or not run.secrets:
+        return run.result
+    return json.dumps(run.secrets.hide_in(json.loads(run.result)))
 
 
 def _left(run: Run, status: str) -> Outcome:
@@ -172,10 +179,10 @@ def _goes(outcome: Outcome, delete: str) -> bool:
     return delete == "always" or (delete == "successful" and outcome["status"] == "succeeded")
 
 
-def _public_error(error: BaseException) -> dict[str, str]:
+def _public_error(run: Run, error: BaseException) -> dict[str, str]:
     """Return what a client may read: our own errors speak, others could tell secrets."""
     if isinstance(error, AppError):
-        return {"code": error.code, "message": _message_of(error)}
+        return {"code": error.code, "message": _message_of(run, error)}
     return {
         "code": EndCode.UNEXPECTED_ERROR,
         "message": _("The task failed with an unexpected error ({kind}).").format(
@@ -190,8 +197,8 @@ def _attempt(run: Run, error: BaseException) -> Outcome:
         "attempt_kind": AttemptKind.FAILED,
         "worker_name": storable_text(run.worker_name, max_length=200),
         "error_class": storable_text(type(error).__qualname__, max_length=200),
-        "message": _public_error(error)["message"],
-        "traceback": storable_text("".join(lines), max_length=MAX_TRACEBACK_LENGTH),
+        "message": _public_error(run, error)["message"],
+        "traceback": storable_text(run.hide("".join(lines)), max_length=MAX_TRACEBACK_LENGTH),
     }
 
 
@@ -205,9 +212,9 @@ def _handed_back(run: Run) -> Outcome:
     }
 
 
-def _message_of(error: BaseException) -> str:
+def _message_of(run: Run, error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 # a task's own __str__ may do anything
         text = f"({type(error).__name__} cannot say what happened)"
-    return storable_text(text, max_length=MAX_MESSAGE_LENGTH)
+    return storable_text(run.hide(text), max_length=MAX_MESSAGE_LENGTH)

@@ -73,7 +73,7 @@ class ProgressWriter:
 
 def note(run: Run, percent: int, message: str) -> None:
     """Keep a report on the run."""
-    run.progress_message = storable_text(message, max_length=MAX_MESSAGE_LENGTH)
+    run.progress_message = storable_text(run.hide(message), max_length=MAX_MESSAGE_LENGTH)
     run.percent = percent
 
 

@@ -15,6 +15,7 @@ from procrastinate.worker import Worker
 
 from myapp.jobs.deferral import own_context
 from myapp.jobs.observability.correlation import UNKNOWN, correlate_context
+from myapp.jobs.observability.redaction import keep_from_logs, of_deployment
 from myapp.jobs.retries import SoftTimeLimitError
 from tasks.engine.limits import NO_LIMITS, Limits
 from tasks.engine.work import Work
@@ -60,8 +61,8 @@ class Run:
 
     __slots__ = (
         "begun", "committed", "error", "hand_back", "job", "left", "limits", "percent",
-        "progress_message", "report", "result", "soft_limit_in", "soft_limit_told", "stop_asked",
-        "stop_seen", "surroundings", "task", "work", "worker_id",
+        "progress_message", "report", "result", "secrets", "soft_limit_in",
+        "soft_limit_told", "stop_asked", "stop_seen", "surroundings", "task", "work", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +78,8 @@ class Run:
         self.job = job
         self.work = work
         self.worker_id = worker_id
+        # Its sensitive arguments: they stand in nothing that is stored or logged of this run.
+        self.secrets = work.secrets(job.arguments)
         self.surroundings = surroundings
         self.begun = time.monotonic()
         # Where reports go, and the last one; None before the first.
@@ -115,6 +118,10 @@ class Run:
     @property
     def correlation_id(self) -> str:
         return self.job.correlation_id or UNKNOWN
+
+    def hide(self, text: str) -> str:
+        """Return `text` as it may be stored: without sensitive arguments, passwords and keys."""
+        return self.secrets.hide(of_deployment().hide(text))
 
     def context(self) -> contextvars.Context:
         """Return a context whose log lines carry this run's ids and whose new jobs are its kin."""
@@ -186,3 +193,4 @@ class Run:
         )
         correlate_context(self.correlation_id)
         own_context(job.owner_id)
+        keep_from_logs(self.secrets)

@@ -232,8 +232,9 @@ class Runner:
             return
         try:
             outcome = outcome_of(run, delete=self._delete)
-        except Exception as error:  # a retry policy of a task's own may do anything
-            logger.exception("what becomes of job %d cannot be told", run.job.id)
+        except Exception as error:  # noqa: BLE001 # a retry policy of a task's own may do anything
+            told = run.context()
+            told.run(logger.exception, "what becomes of job %d cannot be told", run.job.id)
             outcome = untold(run, error, delete=self._delete)
         self._completer.add(run, outcome)
 

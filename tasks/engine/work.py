@@ -18,6 +18,7 @@ from procrastinate.tasks import Task as LibraryTask
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, check_json, dump_json
+from myapp.jobs.observability.redaction import NO_SECRETS, Secrets
 from tasks.engine.context import TaskContext
 from tasks.engine.errors import ArgumentsDoNotFitError, ResultNotJSONError, ResultTooLargeError
 from tasks.engine.limits import Limits, limits_of
@@ -53,6 +54,9 @@ class Work(Protocol):
 
     def encode(self, result: Any) -> str | None:
         """Return a result as JSON text to store, None for none."""
+
+    def secrets(self, arguments: dict[str, Any]) -> Secrets:
+        """Return what of a run with these arguments must not be shown."""
 
     def retry(self, run: "Run", error: BaseException) -> Retry | None:
         """Return whether and when the job runs again after this error; None to give up."""
@@ -111,6 +115,11 @@ class Implementation:
         except JSONTooLargeError as error:
             raise ResultTooLargeError(size=error.size, limit=error.limit) from None
 
+    def secrets(self, arguments: dict[str, Any]) -> Secrets:
+        if not self.spec.sensitive:
+            return NO_SECRETS
+        return Secrets(arguments.get(name) for name in self.spec.sensitive)
+
     def retry(self, run: "Run", error: BaseException) -> Retry | None:
         """Count failed runs by their Attempts; all runs where there are none, without a Task."""
         job = run.job
@@ -159,6 +168,9 @@ class LibraryWork:
 
     def encode(self, _result: Any) -> None:
         return None
+
+    def secrets(self, _arguments: dict[str, Any]) -> Secrets:
+        return NO_SECRETS
 
     def retry(self, run: "Run", error: BaseException) -> Retry | None:
         asked = self._task.get_retry_exception(exception=error, job=_library_job(run))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from http_calls import call
-from process_fixtures import Web, free_port
+from process_fixtures import StartWeb, free_port
 from programs import Program, eventually
 
 from myapp.jobs.tracking.models import Task
@@ -25,8 +25,6 @@ CLIENTS = 4
 ROUNDS = 2
 BETWEEN_SECONDS = 0.5
 BROKEN = "web_answers_first:application"
-
-type StartWeb = Callable[..., Web]
 
 
 def test_what_was_accepted_while_servers_were_replaced_is_there(

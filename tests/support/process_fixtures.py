@@ -56,8 +56,11 @@ class Web(NamedTuple):
     url: str
 
 
+type StartWeb = Callable[..., Web]
+
+
 @pytest.fixture
-def start_web(start_program: Callable[..., Program]) -> Callable[..., Web]:
+def start_web(start_program: Callable[..., Program]) -> StartWeb:
     """Start a real web server, as the Procfile does, and wait until it serves."""
 
     def start_one(
@@ -78,7 +81,7 @@ def start_web(start_program: Callable[..., Program]) -> Callable[..., Web]:
 
 
 @pytest.fixture
-def web_url(start_web: Callable[..., Web]) -> str:
+def web_url(start_web: StartWeb) -> str:
     """The base URL of a real web server."""
     return start_web().url
 

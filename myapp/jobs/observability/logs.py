@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from myapp.jobs.observability.correlation import correlation_id
+from myapp.jobs.observability.redaction import hide_known_in
 
 
 class NoJobArguments(logging.Filter):
@@ -45,7 +46,9 @@ def formatter(style: str) -> logging.Formatter:
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([structlog.processors.format_exc_info] if style == "json" else []),
+            # Here for text as well: its renderer would come after the secrets were hidden.
+            structlog.processors.format_exc_info,
+            _hide_secrets,
             renderer,
             _printable,
         ],
@@ -55,6 +58,13 @@ def formatter(style: str) -> logging.Formatter:
 def _printable(_logger: Any, _method: str, line: Any) -> str:
     # An exception may quote half a character, which no stream can encode: the line would be lost.
     return str(line).encode(errors="backslashreplace").decode()
+
+
+def _hide_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    hidden: dict[str, Any] = hide_known_in(dict(event))
+    return hidden
 
 
 def _is_about_a_job(record: logging.LogRecord) -> bool:

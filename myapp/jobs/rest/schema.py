@@ -156,7 +156,9 @@ class ApiSchema(AutoSchema):
         waits = any(each["name"] == PREFER.name for each in operation.get("parameters", ()))
         if waits and status in ("200", "202"):
             headers["Preference-Applied"] = _APPLIED_HEADER
-        everywhere = {CORRELATION_NAME: ("X-Correlation-ID", CORRELATION_HEADER)}
+        everywhere: dict[str, tuple[str, Any]] = {
+            CORRELATION_NAME: ("X-Correlation-ID", CORRELATION_HEADER)
+        }
         if self.view.get_throttles():
             everywhere |= {
                 name.replace("-", ""): (name, schema) for name, schema in RATE_LIMIT_HEADERS.items()
