@@ -14,7 +14,8 @@ from myapp import tasks
 from myapp.jobs.rest.door import accepted, deferring
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
-from myapp.jobs.rest.options import defer_options
+from myapp.jobs.rest.options import OPTION_NAMES, defer_options
+from myapp.jobs.rest.strictness import refuse_query
 from myapp.users.accounts import applicant, enter
 from myapp.users.errors import EmailTakenError, UsernameTakenError
 from myapp.users.serializers import (
@@ -84,6 +85,7 @@ class SignupApi(APIView):
     )
     def post(self, request: Request) -> Response:
         """Create an inactive user and mail them the link that activates the account."""
+        refuse_query(request, beside=OPTION_NAMES)
         body = SignupInput(data=request.data)
         body.is_valid(raise_exception=True)
         options, account = defer_options(request), body.validated_data

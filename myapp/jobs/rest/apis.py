@@ -19,8 +19,9 @@ from myapp.jobs.bridge import owned_by
 from myapp.jobs.rest.bulk import BulkInput, bulk_operation
 from myapp.jobs.rest.door import RETRY_AFTER_SECONDS
 from myapp.jobs.rest.idempotency import answer_once
-from myapp.jobs.rest.options import defer_options, with_options
+from myapp.jobs.rest.options import OPTION_NAMES, defer_options, with_options
 from myapp.jobs.rest.schema_bulk import BulkSchema
+from myapp.jobs.rest.strictness import refuse_query
 from myapp.jobs.tracking.quota import open_task_quota
 
 RENDERERS = {kind.format: kind for kind in (OpenApiYamlRenderer, OpenApiJsonRenderer)}
@@ -49,6 +50,7 @@ class TaskBulkApi(APIView):
     takes_idempotency_key = takes_defer_options = True
 
     def post(self, request: Request) -> Response:
+        refuse_query(request, beside=OPTION_NAMES)
         body = BulkInput(data=request.data)
         body.is_valid(raise_exception=True)
         operation = bulk_operation(body.validated_data["task_name"])

@@ -15,8 +15,10 @@ from myapp.jobs.bridge import BadDeclarationError, TaskSpec, owned_by
 from myapp.jobs.rest.bulk import allow_in_bulk
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
-from myapp.jobs.rest.options import OPTION_NAMES, defer_options, own_query, with_options
+from myapp.jobs.rest.options import OPTION_NAMES, defer_options, with_options
+from myapp.jobs.rest.queries import validated_query
 from myapp.jobs.rest.serializers import StrictSerializer
+from myapp.jobs.rest.strictness import refuse_input, refuse_query
 from myapp.jobs.tracking.quota import open_task_quota
 
 # Seconds a client should wait before it first asks how the task stands.
@@ -114,9 +116,12 @@ def _check_names(spec: TaskSpec[...]) -> None:
 
 def _validated(body: type[StrictSerializer] | None, request: Request) -> Mapping[str, Any]:
     if body is None:
+        refuse_input(request, beside=OPTION_NAMES)
         return {}
-    data = request.data if request.method in _METHODS_WITH_BODY else own_query(request)
-    serializer = body(data=data)
+    if request.method not in _METHODS_WITH_BODY:
+        return validated_query(body, request, beside=OPTION_NAMES)
+    refuse_query(request, beside=OPTION_NAMES)
+    serializer = body(data=request.data)
     serializer.is_valid(raise_exception=True)
     validated: Mapping[str, Any] = serializer.validated_data
     return validated

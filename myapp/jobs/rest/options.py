@@ -102,12 +102,6 @@ def defer_options(request: Request) -> OptionArguments:
     return _checked(_as_options(serializer.validated_data))
 
 
-def own_query(request: Request) -> dict[str, str]:
-    """Return the query string without the options."""
-    query = request.query_params.dict()
-    return {name: value for name, value in query.items() if name not in OPTION_NAMES}
-
-
 def with_options[**P](
     spec: TaskSpec[P], options: OptionArguments
 ) -> TaskSpec[P] | ConfiguredTask[P]:

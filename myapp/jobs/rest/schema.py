@@ -248,9 +248,9 @@ class ApiSchema(AutoSchema):
         """Return the errors that this operation may answer."""
         parameters = operation.get("parameters", ())
         places = {parameter["in"] for parameter in parameters}
-        has_body = "requestBody" in operation
+        writes = self.method not in _SAFE_METHODS
         may = {
-            400: has_body or "query" in places or self._takes_key(),
+            400: writes or "query" in places or self._takes_key(),
             401: bool(self.view.get_authenticators()),
             403: self._may_refuse_permission(),
             404: "path" in places,
@@ -258,8 +258,8 @@ class ApiSchema(AutoSchema):
             409: self._takes_key() or getattr(self.view, "may_conflict", False),
             410: self._takes_key(),
             412: self._has_etag(),
-            413: has_body,
-            415: has_body,
+            413: writes,
+            415: writes,
             422: self._takes_key(),
             429: bool(self.view.get_throttles()) or getattr(self.view, "may_be_full", False),
             503: True,

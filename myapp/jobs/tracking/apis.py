@@ -20,6 +20,7 @@ from myapp.jobs.rest.queries import validated_query
 from myapp.jobs.rest.schema import PREFER
 from myapp.jobs.rest.schema_results import ended_while_waiting
 from myapp.jobs.rest.serializers import AcceptedOutput
+from myapp.jobs.rest.strictness import refuse_input
 from myapp.jobs.tracking.examples import (
     accepted_again_examples,
     attempt_examples,
@@ -186,6 +187,7 @@ def _when_to_ask_again(task: Task) -> dict[str, str]:
 
 
 def _check_may_steer(request: Request, task_id: UUID) -> None:
-    """Raise TaskNotFoundError or PermissionDenied for a task that the caller may not change."""
+    """Raise for a task that the caller may not see or change, and for input that nobody takes."""
     if not may_steer(task=task_get(task_id=task_id, caller=request.user), caller=request.user):
         raise PermissionDenied
+    refuse_input(request)
