@@ -61,7 +61,7 @@ ANY_METHOD = {"favicon.ico"}
 CALLERS = ("nobody", "owner", "other", "viewer", "operator", "admin")
 OPERATOR = ("view_task", "change_task")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "POST api/users/": {"username": "newcomer", "email": "newcomer@example.org"},
     "POST api/tasks/bulk/": {
         "task_name": "create_user",

@@ -352,7 +352,7 @@ class QueueMachine(RuleBasedStateMachine):
             "lock": options.lock, "queueing_lock": options.queueing_lock,
             "schedule_at": options.due, "schedule_in": None,
             "arguments": '{"kind": ""}', "input_data": "{}", "related_table": None,
-            "related_id": None, "operation": None, "correlation_id": "test",
+            "related_id": None, "operation": None, "correlation_id": "test", "tags": None,
         }  # fmt: skip
 
         def change(model: QueueModel, job_id: int) -> int:
