@@ -257,6 +257,7 @@ def environment(url: str, *, role: str = "worker") -> dict[str, str]:
         "LOG_LEVEL": "WARNING",
         "JOBS_EAGER": "false",
         "JOBS_OPEN_TASKS_PER_USER": "0",
+        "JOBS_THROTTLE_SIGNUP_PER_HOUR": "0",
         "JOBS_THROTTLE_TOKEN_PER_MINUTE": "0",
         "JOBS_THROTTLE_USER_PER_MINUTE": "0",
         "PYTHONPATH": os.pathsep.join(paths),
