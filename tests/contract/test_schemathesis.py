@@ -105,7 +105,8 @@ def attacker(
     token_of: Callable[[Any], str],
 ) -> Attacker:
     start_worker()
-    return Attacker(start_web(**NO_LIMITS).url, token_of(admin))
+    web = start_web(**NO_LIMITS, DJANGO_SETTINGS_MODULE="fast_password_settings")
+    return Attacker(web.url, token_of(admin))
 
 
 @pytest.mark.long

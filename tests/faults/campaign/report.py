@@ -115,9 +115,20 @@ def _where(facts: Row, rows: list[Row]) -> str:
     lanes = max(row.get("lanes", 1) for row in rows)
     beside = f" Up to {lanes} rows ran side by side, on servers of their own." if lanes > 1 else ""
     return (
-        f"Run on {facts['at'][:10]} at `{facts['commit']}` on {facts['machine']}.\n"
+        f"Run on {facts['at'][:10]} at {_commits(rows)} on {facts['machine']}.\n"
         f"{versions}. PostgreSQL's {settings}.{beside}"
     )
+
+
+def _commits(rows: list[Row]) -> str:
+    found = dict.fromkeys(row["commit"] for row in rows if row["experiment"] == "facts")
+    return ", then ".join(f"`{commit}`" for commit in found)
+
+
+def _commit_of(row: Row, rows: list[Row]) -> str:
+    """Return what the row ran at: facts are noted after the rows of a call."""
+    later = (each for each in rows[rows.index(row) :] if each["experiment"] == "facts")
+    return str(next(later)["commit"])
 
 
 def _setting(experiment: Experiment, rows: list[Row]) -> str:
@@ -128,7 +139,7 @@ def _setting(experiment: Experiment, rows: list[Row]) -> str:
         beat, lease = LEASES[options["lease"]].values()
         lines.append(
             f"- seed {options['seed']}: {given or 'as it is'}; lease {lease} s, heartbeat {beat} s;"
-            f" took {row['took_s']:g} s"
+            f" took {row['took_s']:g} s, at `{_commit_of(row, rows)}`"
         )
     return "\n".join(lines)
 
