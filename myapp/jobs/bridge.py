@@ -48,6 +48,7 @@ __all__ = [
     "TaskSpec",
     "app",
     "declare",
+    "lock_fits",
     "owned_by",
     "specs_in",
     "uuid7",
@@ -344,7 +345,7 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
         reason = f"sensitive names no argument: {', '.join(sorted(unknown))}."
     elif f"{spec.subject}_id" in spec.sensitive:
         reason = f"{spec.subject}_id is sensitive, but the subject's id is shown."
-    elif spec.lock is not None and not _lock_fits(spec.lock, _lock_names(spec)):
+    elif spec.lock is not None and not lock_fits(spec.lock, spec):
         reason = f"its lock {spec.lock!r} needs more than required arguments that may be shown."
     elif spec.result is not None and not is_typeddict(spec.result):
         reason = f"its result {spec.result!r} is not a TypedDict."
@@ -352,17 +353,16 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
         raise BadDeclarationError(name=spec.name, reason=reason)
 
 
-def _lock_names(spec: TaskSpec[...]) -> frozenset[str]:
-    # A lock is a plain column that operators read.
-    return spec.arguments.required_names - spec.sensitive
+def lock_fits(template: str, spec: TaskSpec[...]) -> bool:
+    """Tell whether a lock names only arguments that are always given and may be shown.
 
-
-def _lock_fits(template: str, names: frozenset[str]) -> bool:
+    A lock is a plain column that operators read.
+    """
     try:
         fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
     except ValueError:
         return False
-    return fields <= names
+    return fields <= spec.arguments.required_names - spec.sensitive
 
 
 def _related_id(spec: TaskSpec[...], arguments: dict[str, JSON]) -> str | None:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from myapp.jobs.bridge import BadDeclarationError, TaskSpec, owned_by
+from myapp.jobs.bridge import BadDeclarationError, TaskSpec, lock_fits, owned_by
 from myapp.jobs.rest.bulk import allow_in_bulk
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
@@ -33,6 +33,7 @@ def deferring(
     permission: str | None = None,
     body: type[StrictSerializer] | None = None,
     bulk: bool = False,
+    unique: str | None = None,
 ) -> Callable[..., Response]:
     """Return a view method that defers `spec` for the caller and answers 202.
 
@@ -42,6 +43,8 @@ def deferring(
     `permission` is a Django permission the caller must hold, such as "users.add_user".
     The API description is made of the same: the task's name and docstring, `body`, `message`.
     `bulk` lets POST /api/tasks/bulk/ make many of it at once, for who holds the permission.
+    `unique`, a text that may name arguments as in "report:{user_id}": while a job of it waits, the
+    next call is a 409 that leads to that job's task.
 
     Every such call takes the query parameters of `DeferOptionsInput` and an Idempotency-Key.
 
@@ -51,9 +54,11 @@ def deferring(
             post = deferring(tasks.create_user, message=..., body=UserCreateInput)
 
     Raises:
-        BadDeclarationError: an argument has the name of such a parameter, or `bulk` does not fit.
+        BadDeclarationError: an argument has the name of such a parameter, or `bulk` or `unique`
+            does not fit.
     """
     _check_names(spec)
+    _check_unique(spec, unique, bulk=bulk)
     if bulk:
         allow_in_bulk(spec, permission=permission, body=body)
 
@@ -79,6 +84,8 @@ def deferring(
         kind = operation.body_beside(captures, from_query=not has_body)
         arguments = {**_validated(kind, request), **captures}
         text = str(message).format(**arguments)
+        if unique is not None:
+            options["queueing_lock"] = unique.format(**arguments)
 
         def write() -> list[UUID]:
             with owned_by(request.user.pk), open_task_quota(request.user.pk):
@@ -111,6 +118,16 @@ def accepted(task_id: UUID, *, message: str) -> Response:
 def _check_names(spec: TaskSpec[...]) -> None:
     if taken := sorted(spec.arguments.names & OPTION_NAMES):
         reason = f"{', '.join(taken)}: every call of the API has a parameter of this name."
+        raise BadDeclarationError(name=spec.name, reason=reason)
+
+
+def _check_unique(spec: TaskSpec[...], unique: str | None, *, bulk: bool) -> None:
+    if unique is None:
+        return
+    if bulk:
+        raise BadDeclarationError(name=spec.name, reason="unique and bulk exclude each other.")
+    if not lock_fits(unique, spec):
+        reason = f"unique {unique!r} needs more than required arguments that may be shown."
         raise BadDeclarationError(name=spec.name, reason=reason)
 
 

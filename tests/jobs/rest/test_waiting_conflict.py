@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
-from myapp.jobs.bridge import Deferred, owned_by
-from myapp.jobs.rest.door import accepted
+from myapp.jobs.bridge import BadDeclarationError, Deferred, owned_by
+from myapp.jobs.rest.door import accepted, deferring
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -30,7 +30,12 @@ class OnceApi(APIView):
             return accepted(ONCE.defer().task_id, message="Task created")
 
 
+class UniqueApi(APIView):
+    post = deferring(job_samples.hold, message="Task created to hold {key}", unique="hold:{key}")
+
+
 urlpatterns = [
+    path("unique/", UniqueApi.as_view()),
     path("api/tasks/", include("myapp.jobs.tracking.urls")),
     path("once/", OnceApi.as_view()),
 ]
@@ -96,3 +101,37 @@ def test_a_retry_is_led_to_the_task_that_waits_in_its_place(
 
     assert (answer.status_code, answer.json()["task_id"]) == (409, str(second.task_id))
     ApiDescription().assert_describes(answer)
+
+
+def test_a_unique_call_is_refused_while_its_job_waits_and_led_there(
+    client_of: ClientOf, admin: Any
+) -> None:
+    client = client_of(admin)
+
+    first = client.post("/unique/", {"key": 7}, format="json")
+    second = client.post("/unique/", {"key": 7}, format="json")
+    other = client.post("/unique/", {"key": 8}, format="json")
+
+    assert [each.status_code for each in (first, second, other)] == [202, 409, 202]
+    assert second.json()["task_id"] == first.json()["task_id"]
+    assert second["Location"] == first["Location"]
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE status = 'todo'")
+    assert client.post("/unique/", {"key": 7}, format="json").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("spec", "unique", "bulk"),
+    [
+        (job_samples.hold, "hold:{percent}", False),  # may be left out
+        (job_samples.hold, "hold:{nobody}", False),
+        (job_samples.hold, "hold:{", False),
+        (job_samples.keep_secret, "secret:{password}", False),
+        (job_samples.hold, "hold:{key}", True),
+    ],
+)
+def test_what_cannot_be_unique_is_refused_when_it_is_declared(
+    spec: Any, unique: str, bulk: bool
+) -> None:
+    with pytest.raises(BadDeclarationError, match="unique"):
+        deferring(spec, message="", unique=unique, bulk=bulk, permission="users.add_user")
