@@ -54,6 +54,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
         # The owner is said of the tag alone, which has the Task's: said of both, the planner would
         # take the few it then expects, and sort them, for all there are.
         may_see = {} if sees_all(visible_to) else {"tags__owner": visible_to.pk}
+        if visible_to.pk is None and not sees_all(visible_to):
+            return self.none()
         first, *others = names
         tasks = self.filter(tags__name=first, **may_see)
         for name in others:

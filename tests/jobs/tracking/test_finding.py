@@ -9,6 +9,7 @@ from uuid import UUID
 
 import job_samples
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -16,6 +17,7 @@ from rest_framework.test import APIClient
 from myapp.jobs.bridge import Deferred, owned_by
 from myapp.jobs.tracking import finding
 from myapp.jobs.tracking.models import Task
+from myapp.jobs.tracking.selectors import task_list
 from myapp.jobs.tracking.services import task_cancel
 from myapp.jobs.tracking.states import TaskStatus
 
@@ -251,3 +253,9 @@ def test_many_jobs_share_their_tags(find: Find) -> None:
     )
 
     assert sorted(find(tag="many")) == [str(each.task_id) for each in deferred]
+
+
+def test_nobody_finds_no_tag_of_nobody() -> None:
+    _nap(tags=["x"])
+
+    assert not task_list(caller=AnonymousUser(), tag=["x"]).exists()
