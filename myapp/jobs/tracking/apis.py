@@ -29,6 +29,7 @@ from myapp.jobs.tracking.examples import (
     status_examples,
 )
 from myapp.jobs.tracking.models import Attempt, Task, TaskQuerySet
+from myapp.jobs.tracking.quota import open_task_quota
 from myapp.jobs.tracking.selectors import attempt_list, may_steer, task_get, task_list
 from myapp.jobs.tracking.serializers import (
     AttemptOutput,
@@ -148,7 +149,7 @@ class TaskCancelApi(APIView):
                 TaskStatusOutput(task).data, status=status, headers=_when_to_ask_again(task)
             )
 
-        _check_may_steer(request, task_id)
+        _steerable(request, task_id)
         return answer_once(request, write, answer=answer)
 
 
@@ -172,10 +173,11 @@ class TaskRetryApi(APIView):
     )
     def post(self, request: Request, task_id: UUID) -> Response:
         def write() -> list[UUID]:
-            task_retry(task_id=task_id)
+            with open_task_quota(task.owner_id):
+                task_retry(task_id=task_id)
             return [task_id]
 
-        _check_may_steer(request, task_id)
+        task = _steerable(request, task_id)
         message = _("Task {id} will run again").format(id=task_id)
         return answer_once(
             request, write, answer=lambda _task_ids: accepted(task_id, message=message)
@@ -186,8 +188,10 @@ def _when_to_ask_again(task: Task) -> dict[str, str]:
     return {} if task.status in FINAL else {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
-def _check_may_steer(request: Request, task_id: UUID) -> None:
-    """Raise for a task that the caller may not see or change, and for input that nobody takes."""
-    if not may_steer(task=task_get(task_id=task_id, caller=request.user), caller=request.user):
+def _steerable(request: Request, task_id: UUID) -> Task:
+    """Return the task, unless the caller may not see or change it, or sends what nobody takes."""
+    task = task_get(task_id=task_id, caller=request.user)
+    if not may_steer(task=task, caller=request.user):
         raise PermissionDenied
     refuse_input(request)
+    return task

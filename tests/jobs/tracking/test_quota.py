@@ -72,6 +72,23 @@ def test_one_too_many_is_a_429_until_one_has_ended(
     assert client.post(PATH).status_code == 202
 
 
+def test_a_retry_needs_room_as_a_new_one_does(
+    settings: Any, client_of: ClientOf, user: Any
+) -> None:
+    settings.JOBS_OPEN_TASKS_PER_USER = 1
+    client = client_of(user)
+    first = client.post(PATH).json()["task_id"]
+    client.post(f"/api/tasks/{first}/cancel/")
+    second = client.post(PATH).json()["task_id"]
+
+    refused = client.post(f"/api/tasks/{first}/retry/")
+    client.post(f"/api/tasks/{second}/cancel/")
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "open_task_quota")
+    assert client.post(f"/api/tasks/{first}/retry/").status_code == 202
+    assert _open(user) == 1
+
+
 def test_users_have_quotas_of_their_own_and_zero_is_none(
     settings: Any, client_of: ClientOf, user: Any, admin: Any
 ) -> None:
