@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from myapp.jobs.live.hub import Follower
+from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.observability.middleware import CORRELATION_HEADER
 from myapp.jobs.rest.bodylimit import Application, Message, Receive, Send
 
@@ -30,6 +31,11 @@ class Answer:
     def without(self, *names: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers but these."""
         return [(name, value) for name, value in self.headers if name.lower() not in names]
+
+    def marked_as(self, earlier: "Answer", *names: bytes) -> "Answer":
+        """Return it with those headers of an earlier answer to the same request."""
+        kept = [(name, value) for name, value in earlier.headers if name.lower() in names]
+        return Answer(self.status, [*self.without(*names), *kept], self.body)
 
     async def send(self, send: Send, *added: tuple[bytes, bytes]) -> None:
         """Give it to the client, with more headers."""
@@ -85,6 +91,7 @@ async def ask(
         "raw_path": scope.get("raw_path") if same else path.encode(),
         "query_string": scope["query_string"] if same else b"",
         "headers": headers,
+        ASKED_AGAIN: True,
     }
     keeper = Keeper(None, lambda _: True)
     await application(request, _nothing_more(), keeper)

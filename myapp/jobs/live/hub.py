@@ -96,6 +96,7 @@ class Hub:
         self._reread_at = 0.0
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
+        self._told_on: asyncio.AbstractEventLoop | None = None  # of a stop
         self._is_stopping = False
         self.turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
 
@@ -145,7 +146,14 @@ class Hub:
         self.turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
         self._runner = asyncio.create_task(self._serve(), name="hub")
         self._runner.add_done_callback(_say_why)
-        on_stop(self.stop)
+        self._be_told_of_a_stop()
+
+    def _be_told_of_a_stop(self) -> None:
+        """Ask for it once a loop: each time is one more handler around the server's own."""
+        loop = asyncio.get_running_loop()
+        if self._told_on is not loop:
+            self._told_on = loop
+            on_stop(self.stop)
 
     async def _serve(self) -> None:
         listener = asyncio.create_task(Listener(self.note_news).run(), name="hub listens")
@@ -158,7 +166,7 @@ class Hub:
     async def _read_while_needed(self) -> None:
         loop = asyncio.get_running_loop()
         needed_at = loop.time()
-        while loop.time() - needed_at < LINGER_SECONDS:
+        while self._followers or loop.time() - needed_at < LINGER_SECONDS:
             ids = await self._due()
             began = loop.time()
             if ids:

@@ -25,6 +25,7 @@ HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": alive\n\n"
 # For so long an answer of the view holds: that the client may see the Task.
 ADMISSION_SECONDS = 5.0
+ADMISSIONS = (200, 204)
 REFUSALS = (401, 403, 404)
 
 
@@ -91,27 +92,33 @@ class Stream:
         last_event_id = self._opening.header(LAST_EVENT_ID)
         while True:
             has_news = await self._follower.news(within=HEARTBEAT_SECONDS)
-            if self._follower.is_dismissed or not await self._is_admitted(idle=not has_news):
+            if self._follower.is_dismissed:
+                return
+            admitted = await self._is_admitted(idle=not has_news)
+            if admitted is False:
                 return
             state = self._follower.state
-            if not has_news or state is None:
+            if state is None or not admitted:
                 await self._send_part(HEARTBEAT)
                 continue
-            if event := state.event(last_event_id):
-                await self._send_part(event)
+            await self._send_part(state.event(last_event_id) or HEARTBEAT)
             if state.is_end:
                 return
             last_event_id = state.event_id
 
-    async def _is_admitted(self, *, idle: bool) -> bool:
-        """Tell whether the client still may see the Task, by the view that let it in."""
+    async def _is_admitted(self, *, idle: bool) -> bool | None:
+        """Tell whether the client still may see the Task, by the view that let it in.
+
+        None: nobody can tell now, as while the database is away; nothing is shown until then.
+        """
         if not idle and self._clock() - self._admitted_at < ADMISSION_SECONDS:
             return True
         answer = await self._ask_again()
         if answer is None or answer.status in REFUSALS:
             return False
-        if answer.status < 500:  # else it may be told when the database is back
-            self._admitted_at = self._clock()
+        if answer.status not in ADMISSIONS:
+            return None
+        self._admitted_at = self._clock()
         return True
 
     async def _send_part(self, part: bytes) -> None:

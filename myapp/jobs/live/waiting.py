@@ -19,6 +19,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 STATUS_ROUTE = "tracking:task-status"
 DETAIL_ROUTE = "tracking:task-detail"
 APPLIED = (b"preference-applied", b"wait")
+# What was said of the request itself stays so, whatever became of its task.
+OF_THE_REQUEST = (b"location", b"idempotency-replayed")
 
 
 class Waiting:
@@ -44,7 +46,7 @@ class Waiting:
     ) -> Answer:
         """Return what to answer after the wait; of no matter if the client is gone."""
         named = _named_task(scope, answer)
-        if named is None or not answer.header(b"retry-after"):  # it has ended
+        if named is None or _says_it_has_ended(answer):
             return answer
         with self._hub.following(named.task_id) as follower:
             async with dismissed_when_gone(follower, receive) as gone:
@@ -55,7 +57,9 @@ class Waiting:
         async with self._hub.turns:
             later = await ask(self._application, scope, named.path, as_of=answer)
         # What was accepted stays accepted, whatever comes of the question.
-        return later if later and (is_read or later.status == 200) else answer
+        if later is None or not (is_read or later.status == 200):
+            return answer
+        return later if is_read else later.marked_as(answer, *OF_THE_REQUEST)
 
 
 class NamedTask(NamedTuple):
@@ -71,6 +75,11 @@ def _seconds(scope: dict[str, Any]) -> int | None:
     return preferred_wait(scope["headers"])
 
 
+def _says_it_has_ended(answer: Answer) -> bool:
+    # A 304 says only that the client knows it as it is: it may wait for it to change.
+    return answer.status != 304 and not answer.header(b"retry-after")
+
+
 def _named_task(scope: dict[str, Any], answer: Answer) -> NamedTask | None:
     """Return the Task that an answer names, if it names one.
 
@@ -78,7 +87,7 @@ def _named_task(scope: dict[str, Any], answer: Answer) -> NamedTask | None:
     """
     if answer.status == 202:
         path, routes = answer.header(b"location"), {STATUS_ROUTE}
-    elif answer.status == 200 and scope["method"] == "GET":
+    elif answer.status in (200, 304) and scope["method"] == "GET":
         path, routes = scope["path"], {STATUS_ROUTE, DETAIL_ROUTE}
     else:
         return None

@@ -10,7 +10,8 @@ import pytest
 
 from myapp.jobs.bridge import uuid7
 from myapp.jobs.live import hub as hub_module
-from myapp.jobs.live.hub import Hub, Reading
+from myapp.jobs.live.asgi import Answer
+from myapp.jobs.live.hub import Follower, Hub, Reading
 from myapp.jobs.live.streaming import Stream, Streaming
 from myapp.jobs.live.waiting import Waiting
 from myapp.jobs.tracking.selectors import TaskVersion
@@ -177,6 +178,35 @@ def test_a_hub_that_nobody_needs_ends_and_begins_anew(
     assert asyncio.run(follow(Hub()))
 
 
+def test_who_joins_while_a_hub_is_about_to_end_is_read_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "SECONDS_BETWEEN_READS", 0.3)
+
+    async def follow(hub: Hub) -> bool:
+        task_id = uuid7()
+        database.write(task_id, "DONE")
+        with hub.following(task_id) as follower:
+            await follower.end(within=SOON_SECONDS)
+        await asyncio.sleep(0.1)  # it rests, and has lingered for long enough
+        with hub.following(task_id) as follower:
+            return await follower.end(within=SOON_SECONDS)
+
+    assert asyncio.run(follow(Hub()))
+
+
+def test_a_hub_that_begins_anew_is_told_of_a_stop_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(hub_module, "on_stop", told.append)
+
+    test_a_hub_that_nobody_needs_ends_and_begins_anew(database, monkeypatch)
+
+    assert len(told) == 1
+
+
 class FakeDjango:
     """Answers as the views do, and counts what it was asked."""
 
@@ -232,6 +262,45 @@ def test_twin_a_stream_that_never_asks_again_does_not_end(
 
     with pytest.raises(AssertionError):
         test_a_lost_permission_ends_a_stream(database, monkeypatch)
+
+
+def test_who_has_the_present_state_already_waits_for_another(database: Database) -> None:
+    task_id = uuid7()
+    database.write(task_id, "DONE")
+    django = FakeDjango((304, {}, b""), (200, {}, b"{}"))
+    path = f"/api/tasks/{task_id}/status/"
+
+    _run(Waiting(django, hub=Hub()), path, leave_after=5, prefer="wait=5")
+
+    assert django.asked == [f"GET {path}"] * 2
+
+
+def test_an_answer_after_a_wait_still_says_that_it_is_a_replay() -> None:
+    first = Answer(202, [(b"Location", b"/x/"), (b"Idempotency-Replayed", b"true")], b"")
+
+    last = Answer(200, [(b"location", b"/y/"), (b"etag", b"z")], b"{}").marked_as(
+        first, b"location", b"idempotency-replayed"
+    )
+
+    assert last.headers == [(b"etag", b"z"), *first.headers]
+
+
+@pytest.mark.parametrize(
+    ("status", "admitted"),
+    [(200, True), (204, True), (401, False), (403, False), (404, False), (429, None), (503, None)],
+)
+def test_only_the_view_s_own_answer_admits_to_a_stream(status: int, admitted: bool | None) -> None:
+    async def ask_again() -> Answer:
+        return Answer(status, [], b"")
+
+    async def send(_message: Any) -> None:
+        """Nobody listens."""
+
+    async def admission() -> bool | None:
+        follower = Follower(uuid7(), wants_state=True)
+        return await Stream(send, follower, Answer(200, [], b""), ask_again)._is_admitted(idle=True)
+
+    assert asyncio.run(admission()) is admitted
 
 
 def _run(

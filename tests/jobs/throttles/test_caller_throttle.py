@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.test import RequestFactory
 from http_calls import call
 from process_fixtures import Web
 from psycopg.errors import ReadOnlySqlTransaction
 from rest_framework.test import APIClient
 
+from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.throttles import services
 from myapp.jobs.throttles.models import Window
 from myapp.jobs.throttles.services import Quota, count_request
+from myapp.jobs.throttles.throttling import AnonymousThrottle
 
 pytestmark = pytest.mark.django_db
 
@@ -222,3 +225,13 @@ def test_of_fifty_parallel_calls_over_http_exactly_the_limit_passes(
     assert Counter(statuses[:40]) == {200: 20, 429: 20}
     assert Counter(statuses[40:]) == {401: 10}
     assert call(f"{web.url}{PATH}").status == 429
+
+
+def test_what_web_asks_itself_for_who_waits_is_no_request(rf: RequestFactory) -> None:
+    asked, sent = rf.get(PATH), rf.get(PATH)
+    asked.scope = {ASKED_AGAIN: True}  # type: ignore[attr-defined] # as under ASGI
+
+    assert AnonymousThrottle().allow_request(asked, None)
+    assert not Window.objects.exists()
+    assert AnonymousThrottle().allow_request(sent, None)
+    assert Window.objects.get().requests == 1
