@@ -1,17 +1,18 @@
 """The database goes away and comes back: web says so quickly, writes nothing, and recovers."""
 
-import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 from http_calls import Answer, call
+from own_server import ask, migrate, server, start
+from process_fixtures import serve
 from programs import Program, eventually
 
 from myapp.dev.postgres import PostgresServer
+
+__all__ = ["server", "start"]
 
 pytestmark = pytest.mark.worker
 
@@ -19,34 +20,11 @@ pytestmark = pytest.mark.worker
 DEADLINE_SECONDS = 3 * 3.0
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A Postgres of the test's own, whose data outlive a stop."""
-    server = PostgresServer.for_checkout(tmp_path)
-    yield server
-    server.reset()
-    server.home.remove()
-
-
-@pytest.fixture
-def start(server: PostgresServer) -> Iterator[Callable[..., Program]]:
-    """Start programs on that server that do not outlive the test."""
-    programs: list[Program] = []
-
-    def start_program(*command: str) -> Program:
-        programs.append(Program(command, {"DATABASE_URL": server.home.url()}))
-        return programs[-1]
-
-    yield start_program
-    for program in programs:
-        program.destroy()
-
-
 def test_web_answers_503_soon_and_recovers_by_itself(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running():
-        assert start("python", "manage.py", "migrate", "-v0").end() == 0
+        migrate(start)
         get = _web(start)
         assert get("/readyz")[0].status == 200
 
@@ -66,11 +44,11 @@ def test_web_answers_503_soon_and_recovers_by_itself(
 
     with server.running() as url:
         eventually(lambda: get("/readyz")[0].status == 200)
-        with psycopg.connect(url) as connection:
-            written = connection.execute(
-                "SELECT (SELECT count(*) FROM tracking_task), (SELECT count(*) FROM django_session)"
-            ).fetchone()
-    assert written == (0, 0)
+        written = ask(
+            url,
+            "SELECT (SELECT count(*) FROM tracking_task), (SELECT count(*) FROM django_session)",
+        )
+    assert written == [(0, 0)]
 
 
 def test_web_starts_without_a_database_and_is_ready_when_it_comes(
@@ -80,20 +58,17 @@ def test_web_starts_without_a_database_and_is_ready_when_it_comes(
     assert (get("/livez")[0].status, get("/readyz")[0].status) == (200, 503)
 
     with server.running():
-        assert start("python", "manage.py", "migrate", "-v0").end() == 0
+        migrate(start)
         eventually(lambda: get("/readyz")[0].status == 200)
 
 
 def _web(start: Callable[..., Program]) -> Callable[..., tuple[Answer, float]]:
     """Start a web server; return how to call it: the answer and the seconds it took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    start("uvicorn", "myproj.asgi:application", "--port", str(port)).line("Uvicorn running on")
+    url = serve(start).url
 
     def get(path: str, **options: Any) -> tuple[Answer, float]:
         begun = time.monotonic()
-        answer = call(f"http://127.0.0.1:{port}{path}", **options)
+        answer = call(f"{url}{path}", **options)
         return answer, time.monotonic() - begun
 
     return get

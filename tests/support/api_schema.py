@@ -8,6 +8,12 @@ from typing import Any
 import jsonschema_rs
 from drf_spectacular.generators import SchemaGenerator
 
+# What the status of a task shows, in order.
+STATUS_KEYS = [
+    "id", "status", "task_name", "created_at", "updated_at", "input_data", "result", "progress",
+    "related_table", "related_id", "operation",
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -61,29 +62,31 @@ type StartWeb = Callable[..., Web]
 
 @pytest.fixture
 def start_web(start_program: Callable[..., Program]) -> StartWeb:
-    """Start a real web server, as the Procfile does, and wait until it serves."""
-
-    def start_one(
-        application: str = "myproj.asgi:application",
-        *,
-        port: int | None = None,
-        **environment: str,
-    ) -> Web:
-        port = port or free_port()
-        web = start_program(
-            "uvicorn", application, "--port", str(port), "--timeout-graceful-shutdown", "3",
-            "--lifespan", "off", "--no-access-log", **environment,
-        )  # fmt: skip
-        web.line("Uvicorn running on")
-        return Web(web, f"http://127.0.0.1:{port}")
-
-    return start_one
+    """Start web servers on the test database, see `serve`."""
+    return partial(serve, start_program)
 
 
 @pytest.fixture
 def web_url(start_web: StartWeb) -> str:
     """The base URL of a real web server."""
     return start_web().url
+
+
+def serve(
+    start: Callable[..., Program],
+    application: str = "myproj.asgi:application",
+    *,
+    port: int | None = None,
+    **environment: str,
+) -> Web:
+    """Start a real web server by `start`, as the Procfile does, and wait until it serves."""
+    port = port or free_port()
+    web = start(
+        "uvicorn", application, "--port", str(port), "--timeout-graceful-shutdown", "3",
+        "--lifespan", "off", "--no-access-log", **environment,
+    )  # fmt: skip
+    web.line("Uvicorn running on")
+    return Web(web, f"http://127.0.0.1:{port}")
 
 
 def free_port() -> int:

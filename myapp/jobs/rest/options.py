@@ -14,11 +14,16 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from myapp.jobs.bridge import ConfiguredTask, TaskSpec
-from myapp.jobs.deferral import PRIORITIES, BadDeferOptionError, DeferOptions, OptionArguments
+from myapp.jobs.deferral import (
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
+    PRIORITIES,
+    BadDeferOptionError,
+    DeferOptions,
+    OptionArguments,
+)
 
 MAX_DELAY = timedelta(days=365)
-MAX_TAGS = 10
-MAX_TAG_LENGTH = 64
 # What every program on the way can read back.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 

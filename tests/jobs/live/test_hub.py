@@ -166,14 +166,10 @@ def test_a_hub_that_nobody_needs_ends_and_begins_anew(
     monkeypatch.setattr(hub_module, "REREAD_SECONDS", 0.05)
 
     async def follow(hub: Hub) -> bool:
-        task_id = uuid7()
-        database.write(task_id, "DONE")
-        with hub.following(task_id) as follower:
-            await follower.end(within=SOON_SECONDS)
+        await _sees_an_end(hub, database)
         await hub._runner
         assert hub._runner is None
-        with hub.following(task_id) as follower:
-            return await follower.end(within=SOON_SECONDS)
+        return await _sees_an_end(hub, database)
 
     assert asyncio.run(follow(Hub()))
 
@@ -185,13 +181,9 @@ def test_who_joins_while_a_hub_is_about_to_end_is_read_for(
     monkeypatch.setattr(hub_module, "SECONDS_BETWEEN_READS", 0.3)
 
     async def follow(hub: Hub) -> bool:
-        task_id = uuid7()
-        database.write(task_id, "DONE")
-        with hub.following(task_id) as follower:
-            await follower.end(within=SOON_SECONDS)
+        await _sees_an_end(hub, database)
         await asyncio.sleep(0.1)  # it rests, and has lingered for long enough
-        with hub.following(task_id) as follower:
-            return await follower.end(within=SOON_SECONDS)
+        return await _sees_an_end(hub, database)
 
     assert asyncio.run(follow(Hub()))
 
@@ -205,6 +197,14 @@ def test_a_hub_that_begins_anew_is_told_of_a_stop_once(
     test_a_hub_that_nobody_needs_ends_and_begins_anew(database, monkeypatch)
 
     assert len(told) == 1
+
+
+async def _sees_an_end(hub: Hub, database: Database) -> bool:
+    """Tell whether who follows a task that has ended is soon shown so."""
+    task_id = uuid7()
+    database.write(task_id, "DONE")
+    with hub.following(task_id) as follower:
+        return await follower.end(within=SOON_SECONDS)
 
 
 class FakeDjango:

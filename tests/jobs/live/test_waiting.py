@@ -11,6 +11,7 @@ from typing import Any
 import advisory_locks
 import job_samples
 import pytest
+from api_schema import STATUS_KEYS
 from django.db import connection
 from http_calls import call
 from process_fixtures import Web
@@ -21,10 +22,6 @@ from myapp.jobs.tracking.services import task_cancel
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
-STATUS_KEYS = [
-    "id", "status", "task_name", "created_at", "updated_at", "input_data", "result", "progress",
-    "related_table", "related_id", "operation",
-]  # fmt: skip
 SAMPLES = "job_samples.app"
 
 type Start = Callable[..., Program]

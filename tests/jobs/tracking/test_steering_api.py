@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import job_samples
 import pytest
+from api_schema import STATUS_KEYS
 from django.db import connection
 from rest_framework.test import APIClient
 
@@ -16,11 +17,6 @@ pytestmark = pytest.mark.django_db
 
 type ClientOf = Callable[[Any], APIClient]
 type Allow = Callable[[Any, str], Any]
-
-STATUS_KEYS = [
-    "id", "status", "task_name", "created_at", "updated_at", "input_data", "result", "progress",
-    "related_table", "related_id", "operation",
-]  # fmt: skip
 
 
 @pytest.fixture

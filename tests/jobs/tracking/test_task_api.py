@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import job_samples
 import pytest
+from api_schema import STATUS_KEYS
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -20,10 +21,6 @@ pytestmark = pytest.mark.django_db
 
 type ClientOf = Callable[[Any], APIClient]
 
-STATUS_KEYS = [
-    "id", "status", "task_name", "created_at", "updated_at", "input_data", "result", "progress",
-    "related_table", "related_id", "operation",
-]  # fmt: skip
 ROW_KEYS = [
     "id", "status", "task_name", "progress", "related_table", "related_id", "operation",
     "created_at", "updated_at",
