@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -105,6 +106,11 @@ class Arguments:
     __hash__ = None  # type: ignore[assignment] # compared, never a key
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
+        # Once: a door asks for each request which schema belongs to it.
         return ", ".join(
             f"{argument.name}: {inspect.formatannotation(argument.annotation)}" for argument in self
         )

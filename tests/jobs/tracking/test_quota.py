@@ -203,7 +203,7 @@ def test_the_count_reads_open_tasks_of_the_user_alone_by_its_index(user: Any, ad
     # So many that no other way is as short, whatever else the table held in earlier tests.
     for owner in (user, admin):
         with owned_by(owner.pk):
-            job_samples.describe_run.defer_many([{}] * 3_000)
+            job_samples.describe_run.defer_many([{}] * 1_000)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE tracking_task SET end_status = 'DONE', finished_at = now()"
                        " WHERE owner_id = %s AND id <> (SELECT max(id::text)::uuid FROM"
