@@ -202,12 +202,13 @@ def test_after_an_error_of_the_mail_server_it_is_tried_again_and_sent_once(
     deferred = menu.send_activation_email.defer(user_pk=user.pk)
     with mock.patch(f"{LOCAL_MEMORY}.send_messages", side_effect=error):
         task = work(deferred)
-    assert (task.status, task.run_count, _is_sent(user)) == ("PENDING", 1, False)
+    runs = task.run_count  # a delay is random: a second run may have come already
+    assert (task.status, runs > 0, _is_sent(user)) == ("PENDING", True, False)
 
     _make_ready()
     task = work(deferred)
 
-    assert (task.status, task.run_count, _is_sent(user)) == ("DONE", 2, True)
+    assert (task.status, task.run_count, _is_sent(user)) == ("DONE", runs + 1, True)
     assert len(mail.outbox) == 1
 
 
