@@ -6,7 +6,7 @@ With the deadlines and the lease of the product.
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import outage_samples
@@ -219,7 +219,8 @@ def _asleep_in_a_black_hole(
     proxy: TcpProxy,
 ) -> Iterator[tuple[psycopg.Connection[Any], Future[Any]]]:
     """Yield a connection on which a statement waits, and what becomes of that; nobody answers."""
-    with ThreadPoolExecutor(1) as pool, psycopg.connect(proxy.url, autocommit=True) as client:
+    lost: psycopg.Connection[Any] = psycopg.connect(proxy.url, autocommit=True)
+    with ThreadPoolExecutor(1) as pool, closing(lost) as client:
         pid = client.info.backend_pid
         answer = pool.submit(client.execute, "SELECT pg_sleep(3600)")
         eventually(lambda: _is_asleep(pid))
