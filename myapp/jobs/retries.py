@@ -15,6 +15,8 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     ConnectionError,
     TimeoutError,
 )
+# So often a wait grows: doubled so often, even a microsecond is more than an hour.
+MAX_GROWTHS = 32
 # Postgres, in the middle of a failover; Django gives it no class of its own (InternalError).
 READ_ONLY = "25006"
 
@@ -41,12 +43,14 @@ class RetryPolicy:
     """Exponential backoff with full jitter, by exception type.
 
     Before run n + 1 a task waits a random time between 0 and
-    min(`cap_seconds`, `base_seconds` * 2^(n-1)): spread out, retries of many tasks do not strike a
-    recovering service together. Source: "Exponential Backoff And Jitter", AWS Architecture Blog.
+    min(`cap_seconds`, `base_seconds` * `factor`^(n-1)): spread out, retries of many tasks do not
+    strike a recovering service together. Source: "Exponential Backoff And Jitter", AWS Architecture
+    Blog. By default up to 20 s, 80 s, 5 min and 21 min: what is away for minutes costs no job.
     """
 
     max_attempts: int = 5  # runs in all, the first included
-    base_seconds: float = 2.0
+    base_seconds: float = 20.0
+    factor: float = 4.0
     cap_seconds: float = 3600.0
     on: tuple[type[Exception], ...] = TRANSIENT_ERRORS
 
@@ -55,13 +59,16 @@ class RetryPolicy:
             raise BadRetryPolicyError(reason="max_attempts must be at least 1.")
         if not 0 < self.base_seconds <= self.cap_seconds:
             raise BadRetryPolicyError(reason="0 < base_seconds <= cap_seconds must hold.")
+        if self.factor < 1:
+            raise BadRetryPolicyError(reason="factor must be at least 1.")
 
     def delay_seconds(self, *, failed_runs: int, error: BaseException) -> float | None:
         """Return the seconds to wait after the `failed_runs`-th failure, None to give up."""
         if failed_runs >= self.max_attempts or not self._covers(error):
             return None
-        # Past 2^32 every cap is reached; the bound keeps the power from growing for ever.
-        ceiling = min(self.cap_seconds, self.base_seconds * 2 ** min(failed_runs - 1, 32))
+        # The bound keeps the power from growing for ever.
+        growth = self.factor ** min(failed_runs - 1, MAX_GROWTHS)
+        ceiling = min(self.cap_seconds, self.base_seconds * growth)
         return random.uniform(0, ceiling)  # noqa: S311 # nosec B311 # spread, not secrecy
 
     def _covers(self, error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from myapp.jobs.retries import BadRetryPolicyError, RetryPolicy
 def test_delay_never_passes_the_cap_and_spreads_from_zero(
     failed_runs: int, base: float, cap: float
 ) -> None:
-    policy = RetryPolicy(max_attempts=10_001, base_seconds=base, cap_seconds=cap)
+    policy = RetryPolicy(max_attempts=10_001, base_seconds=base, factor=2, cap_seconds=cap)
 
     delay = policy.delay_seconds(failed_runs=failed_runs, error=OperationalError())
 
@@ -28,6 +28,16 @@ def test_delays_are_jittered_over_the_whole_range() -> None:
     delays = [policy.delay_seconds(failed_runs=1, error=TimeoutError()) or 0 for _ in range(500)]
 
     assert min(delays) < 2 < 8 < max(delays)
+
+
+def test_by_default_most_jobs_live_through_minutes_without_what_they_need() -> None:
+    def wait(failed_runs: int) -> float:
+        return RetryPolicy().delay_seconds(failed_runs=failed_runs, error=TimeoutError()) or 0
+
+    totals = [sum(wait(failed_runs) for failed_runs in range(1, 5)) for _ in range(500)]
+
+    assert sum(total > 120 for total in totals) > 450
+    assert max(totals) < 30 * 60
 
 
 def test_policy_gives_up_after_the_last_attempt() -> None:
@@ -52,7 +62,13 @@ def test_a_bare_count_is_refused(count: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_attempts": 0}, {"base_seconds": 0}, {"base_seconds": 9, "cap_seconds": 8}]
+    "options",
+    [
+        {"max_attempts": 0},
+        {"base_seconds": 0},
+        {"base_seconds": 9, "cap_seconds": 8},
+        {"factor": 0.5},
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadRetryPolicyError):
