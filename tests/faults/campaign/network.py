@@ -131,7 +131,7 @@ EXPERIMENTS = (
                 "patience": 60,
             }
             for seed, (only_listen, seconds, heals) in enumerate(
-                [(True, 90, True), (False, 180, True), (False, 120, False)], start=1
+                [(True, 600, True), (False, 600, True), (False, 600, False)], start=1
             )
         ),
         {
