@@ -17,6 +17,7 @@ import pytest
 from atomic_samples import deeds, elsewhere, working
 from django.db import connection, transaction
 from procrastinate import App, PsycopgConnector
+from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.manager import get_channel_for_queues
 
@@ -220,8 +221,10 @@ def test_a_job_starts_when_it_falls_due_without_a_poll(
         late = atomic_samples.act_plainly.configure(schedule_in=due_in, lock=lock)
         task = _await_end(late.defer(deed="it"))
 
-    delay = task.started_at - task.created_at
-    assert due_in <= delay <= due_in + timedelta(seconds=3)
+    due = ProcrastinateJob.objects.values_list("scheduled_at", flat=True).get()
+    assert due is not None
+    assert due <= task.started_at <= due + timedelta(seconds=3)
+    assert abs(due - task.created_at - due_in) < timedelta(seconds=1)
 
 
 def test_a_job_deferred_for_an_earlier_time_than_those_before_starts_by_it(
