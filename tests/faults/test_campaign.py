@@ -19,6 +19,8 @@ from tests.faults.campaign.plan import BY_NAME, EXPERIMENTS
 from tests.faults.campaign.results import Row
 
 TWINS = [(each.name, twin) for each in EXPERIMENTS for twin in each.twins]
+# What is broken shows by chance: a form of seconds may happen to pass by it.
+TRIES = 3
 # Of a form of seconds, on a machine that does other things too: speeds get threefold slack.
 SLACK = 3.0
 
@@ -43,11 +45,14 @@ def test_the_short_form_reaches_its_figures(name: str) -> None:
 @pytest.mark.parametrize(("name", "twin"), TWINS)
 def test_what_is_broken_on_purpose_is_caught(name: str, twin: str) -> None:
     experiment = BY_NAME[name]
+    rows = []
 
-    row = short_form(experiment, twin=twin)
-
-    assert "error" not in row, row
-    assert results.missed(experiment, [row]) & experiment.twins[twin][1], row
+    for seed in range(1, TRIES + 1):
+        rows.append(short_form(experiment, twin=twin, seed=seed))
+        assert "error" not in rows[-1], rows[-1]
+        if results.missed(experiment, rows[-1:]) & experiment.twins[twin][1]:
+            return
+    pytest.fail(f"not caught: {rows}")
 
 
 # What a form of seconds cannot show, and why.

@@ -45,9 +45,9 @@ def conducted(experiment: Experiment, options: dict[str, Any], *, home: Path = H
     return {**found, **json.loads(said.splitlines()[-1])}
 
 
-def short_form(experiment: Experiment, *, twin: str = "") -> Row:
+def short_form(experiment: Experiment, *, twin: str = "", seed: int = 1) -> Row:
     """Run the form of seconds, of the engine as it is or of one of the experiment's twins."""
-    options = dict(experiment.short)
+    options = {**experiment.short, "seed": seed}
     if twin:
         options |= {"twin": twin, **experiment.twins[twin][0]}
     return conducted(experiment, options)

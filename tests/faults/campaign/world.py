@@ -184,7 +184,7 @@ class Workers:
 
     def log_size(self) -> int:
         """Return how much they have written to their common log."""
-        return self.log.stat().st_size
+        return self.log.stat().st_size if self.log.exists() else 0
 
     def log_since(self, size: int) -> str:
         """Return what they wrote to it since it had that size."""
