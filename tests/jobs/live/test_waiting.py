@@ -18,6 +18,7 @@ from process_fixtures import Web
 from programs import Program, eventually
 
 from myapp.jobs.bridge import Deferred, owned_by
+from myapp.jobs.live.listening import FOLLOWERS_LOCK
 from myapp.jobs.tracking.services import task_cancel
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
@@ -191,8 +192,10 @@ def _listeners(count: int) -> list[int]:
     """Return the backends on which web processes listen, once there are so many."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'web listen'"
-            " AND datname = current_database() AND state = 'idle' AND query LIKE 'SELECT pg_adv%%'"
+            "SELECT pid FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            " WHERE application_name = 'web listen' AND datname = current_database()"
+            " AND locktype = 'advisory' AND objid = %s AND granted",
+            [FOLLOWERS_LOCK],
         )
         found = [pid for (pid,) in cursor.fetchall()]
     return found if len(found) == count else []
