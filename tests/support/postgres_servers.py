@@ -19,7 +19,7 @@ from programs import eventually
 from myapp.dev import cluster, home, postgres
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 # Arguments: SHARED, then the root of a checkout or "throwaway". As "nobody" it drops root first.
 LAUNCHER = """

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 # Of the virtual environment that runs the tests, whether it is activated or not.
 SCRIPTS = sysconfig.get_path("scripts")
 # Generous, for loaded machines: nothing waits this long when all is well.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Program:

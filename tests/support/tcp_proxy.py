@@ -31,7 +31,7 @@ from typing import Any, Self
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 PIECE_BYTES = 65_536
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 # With it a close sends RST instead of FIN.
 LINGER_NOT = struct.pack("ii", 1, 0)
 
