@@ -1,8 +1,10 @@
 """Writes outcomes in groups: one statement in flight, what ends meanwhile goes out in the next."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
@@ -18,6 +20,10 @@ MAX_GROUP = 500
 MAX_GROUP_BYTES = 4 * 1024 * 1024
 QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
 
+# When to try again what somebody holds the row of, and what nothing can be written for.
+HELD_SECONDS = 1.0
+UNWRITABLE_SECONDS = 60.0
+
 type Ended = tuple[Run, Outcome]
 
 
@@ -29,6 +35,7 @@ class Completer:
         self._on_written = on_written
         self._waiting: list[Ended] = []
         self._in_flight: list[Ended] = []
+        self._held = 0  # outcomes that come back once whoever holds their row may have let go
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -36,7 +43,7 @@ class Completer:
     @property
     def backlog(self) -> int:
         """Outcomes not yet written."""
-        return len(self._waiting) + len(self._in_flight)
+        return len(self._waiting) + len(self._in_flight) + self._held
 
     def add(self, run: Run, outcome: Outcome) -> None:
         """Write this outcome soon. On the event loop only."""
@@ -66,7 +73,7 @@ class Completer:
                 self._wake.clear()
             await self._write(self._in_flight)
             self._in_flight = []
-            if not self._waiting:
+            if not self._waiting and not self._held:
                 self._idle.set()
 
     def _next_group(self) -> list[Ended]:
@@ -82,32 +89,65 @@ class Completer:
     async def _write(self, group: list[Ended]) -> None:
         try:
             await self._write_surely(group)
+        except psycopg.errors.LockNotAvailable:
+            await self._write_unheld(group)
         except psycopg.Error:
             # One of them cannot be written as it is: the others must not wait for it.
             for ended in group:
+                await self._write_alone(ended)
+
+    async def _write_unheld(self, group: list[Ended]) -> None:
+        """Write those whose rows nobody holds; the others come back in a moment."""
+        unheld: set[int] = set()
+        with contextlib.suppress(psycopg.Error):
+            unheld = await self._manager.unheld([run.job.id for run, _ in group])
+        self._put_off([ended for ended in group if ended[0].job.id not in unheld])
+        for ended in group:
+            if ended[0].job.id in unheld:
                 await self._write_alone(ended)
 
     async def _write_alone(self, ended: Ended) -> None:
         run, outcome = ended
         try:
             await self._write_surely([ended])
+        except psycopg.errors.LockNotAvailable:
+            self._put_off([ended])
         except psycopg.Error as error:
             if error.diag.constraint_name == QUEUEING_LOCK_INDEX:
-                await self._write_surely([(run, cancelled(outcome, EndCode.SUPERSEDED))])
+                instead = cancelled(outcome, EndCode.SUPERSEDED)
             else:
                 told = run.context()
                 told.run(logger.exception, "the outcome of job %d cannot be stored", run.job.id)
-                await self._write_plainly(run)
+                instead = unstorable(run)
+            await self._write_instead((run, instead))
 
-    async def _write_plainly(self, run: Run) -> None:
+    async def _write_instead(self, ended: Ended) -> None:
         try:
-            await self._write_surely([(run, unstorable(run))])
+            await self._write_surely([ended])
+        except psycopg.errors.LockNotAvailable:
+            self._put_off([ended])
         except psycopg.Error:
-            # The reaper finds the job and lets it run again; the third time it ends.
-            logger.exception("job %d cannot be ended", run.job.id)
+            logger.exception("job %d cannot be ended", ended[0].job.id)
+            # Nobody waits for it: should this worker end, the reaper of another finds the job.
+            self._call_later(UNWRITABLE_SECONDS, self.add, *ended)
+
+    def _put_off(self, group: list[Ended]) -> None:
+        """Try these again soon; nothing but the end of this worker waits for them."""
+        self._held += len(group)
+        self._call_later(HELD_SECONDS, self._come_back, group)
+
+    def _come_back(self, group: list[Ended]) -> None:
+        self._held -= len(group)
+        for ended in group:
+            self.add(*ended)
+
+    def _call_later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> None:
+        asyncio.get_running_loop().call_later(seconds, function, *arguments)
 
     async def _write_surely(self, group: list[Ended]) -> None:
         """Write `group`, again and again while only the surroundings are the cause.
+
+        Not while somebody holds one of the rows: that may last.
 
         Also where it may have been written and only the answer was lost: then all of it is stale
         the second time, and nothing is written twice.
@@ -117,6 +157,9 @@ class Completer:
             try:
                 written = await self._manager.complete([outcome for _, outcome in group])
                 break
+            except psycopg.errors.LockNotAvailable:
+                self._manager.counts["held"] += 1
+                raise
             except psycopg.Error as error:
                 pause = outage.pause_after(error)
                 self._manager.counts[type(error).__name__] += 1

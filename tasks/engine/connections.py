@@ -137,8 +137,9 @@ class EngineConnection:
     Statements are prepared at their first execution, unless a pooler lends out server processes.
     """
 
-    def __init__(self, name: str, *, row_factory: Any = tuple_row) -> None:
+    def __init__(self, name: str, *, row_factory: Any = tuple_row, settings: str = "") -> None:
         self._name = name
+        self._settings = settings
         self._row_factory = row_factory
         self._connection: BoundedConnection | None = None
         self._busy = asyncio.Lock()
@@ -160,7 +161,8 @@ class EngineConnection:
             await self.close()
         if self._connection is None or self._connection.closed:
             self._connection = await connected(
-                **engine_parameters(self._name), row_factory=self._row_factory
+                **engine_parameters(self._name, settings=self._settings),
+                row_factory=self._row_factory,
             )
         return self._connection
 
@@ -299,10 +301,10 @@ def is_transient(error: psycopg.Error) -> bool:
     return state[:2] in {"08", "40", "53", "55", "57"} or state == READ_ONLY
 
 
-def engine_parameters(name: str) -> dict[str, Any]:
+def engine_parameters(name: str, *, settings: str = "") -> dict[str, Any]:
     """Return the keyword arguments of psycopg's `connect` for a connection of the engine."""
     parameters = connector_params()
-    options = f"{parameters.pop('options', '')} {_PLAN_BY_INDEX}".strip()
+    options = f"{parameters.pop('options', '')} {_PLAN_BY_INDEX} {settings}".strip()
     return {
         **parameters,
         "options": options,

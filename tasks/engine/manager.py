@@ -25,6 +25,7 @@ _CLAIM_FROM_FLOORS_SQL = re.sub(
     flags=re.DOTALL,
 )
 COMPLETE_SQL = (_SQL / "complete.sql").read_text()
+_UNHELD_SQL = (_SQL / "unheld.sql").read_text()
 _RUN_NUMBER_SQL = (_SQL / "run_number.sql").read_text()
 
 
@@ -42,7 +43,7 @@ class EngineManager(JobManager):
     def __init__(self, connector: BaseConnector) -> None:
         super().__init__(connector)
         self.claiming = EngineConnection("claim")
-        self.completing = EngineConnection("complete")
+        self.completing = EngineConnection("complete", settings="-c lock_timeout=2s")
         # What happened that should not, or seldom: for the log, and for tests.
         self.counts: Counter[str] = Counter()
 
@@ -50,16 +51,15 @@ class EngineManager(JobManager):
         """Make waiting jobs the worker's own; parameters and order: claim.sql.
 
         When another worker took a job of the same lock in the same moment, claims once more, at
-        once, without looking at locks.
+        once, without looking at locks: the next claim begins where this one would have looked.
         """
         sql = claim_sql(parameters)
         try:
-            rows = await self.claiming.fetch(sql, parameters)
+            return _claim_of(await self.claiming.fetch(sql, parameters))
         except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected) as error:
             self._count_contention(error)
-            rows = await self.claiming.fetch(sql, {**parameters, "looks": 0})
-        jobs = [ClaimedJob(*row[:-2]) for row in rows if row[0] is not None]
-        return Claim(jobs, *rows[0][-2:])
+        claim = _claim_of(await self.claiming.fetch(sql, {**parameters, "looks": 0}))
+        return claim._replace(next_lock=parameters["from_lock"])
 
     async def complete(self, outcomes: list[Outcome]) -> dict[int, bool]:
         """Write outcomes together; returns the ids of the jobs written, the others were stale.
@@ -68,6 +68,11 @@ class EngineManager(JobManager):
         """
         rows = await self.completing.fetch(COMPLETE_SQL, complete_parameters(outcomes))
         return dict(rows)
+
+    async def unheld(self, job_ids: list[int]) -> set[int]:
+        """Return which of the jobs can be written at once: nobody holds their rows."""
+        rows = await self.completing.fetch(_UNHELD_SQL, {"job_ids": job_ids})
+        return {job_id for (job_id,) in rows}
 
     async def runs_left(self, job_id: int) -> int | None:
         """Return how many runs of the job have left `doing`; None if there is no such job."""
@@ -86,6 +91,11 @@ class EngineManager(JobManager):
     def _count_contention(self, error: psycopg.Error) -> None:
         kind = "deadlock" if isinstance(error, psycopg.errors.DeadlockDetected) else "lock_race"
         self.counts[kind] += 1
+
+
+def _claim_of(rows: list[Any]) -> Claim:
+    jobs = [ClaimedJob(*row[:-2]) for row in rows if row[0] is not None]
+    return Claim(jobs, *rows[0][-2:])
 
 
 def claim_sql(parameters: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from procrastinate import App
@@ -65,10 +65,16 @@ class ProgressWriter:
                 logger.exception("progress was not written")
 
     async def _write(self) -> None:
-        # Tasks in threads may report meanwhile; what they add is written the next time.
-        runs = [self._unwritten.popitem()[1] for _ in range(len(self._unwritten))]
-        if runs:
+        if runs := self._taken():
             await self._app.connector.execute_query_async(PROGRESS_SQL, **progress_row(runs))
+
+    def _taken(self) -> list[Run]:
+        """Take what is unwritten; threads may add to it meanwhile, or take a run of theirs back."""
+        runs = []
+        for _ in range(len(self._unwritten)):
+            with suppress(KeyError):
+                runs.append(self._unwritten.popitem()[1])
+        return runs
 
 
 def note(run: Run, percent: int, message: str) -> None:

@@ -228,14 +228,15 @@ class Reaper:
         held: list[dict[str, Any]] = seen["held"]
         return held
 
-    async def release(self, worker_id: int, job_ids: list[int]) -> None:
+    async def release(self, worker_id: int, runs: dict[int, int]) -> None:
         """Hand back jobs that run under this worker's id and that it does not know of.
 
         They never began here, since the answer to their claim was lost: that is no crash.
+        `runs`: the jobs' `attempts` as they were seen; one that has left that run is left alone.
         """
         connection = await self._engine.connected()
         async with connection.transaction():
-            await self._rescue(connection, worker_id, self._worker_name, job_ids)
+            await self._rescue(connection, worker_id, self._worker_name, runs)
 
     async def close(self) -> None:
         """Close the connection if there is one."""
@@ -275,16 +276,17 @@ class Reaper:
         connection: psycopg.AsyncConnection[Any],
         worker_id: int | None,
         worker_name: str,
-        job_ids: list[int] | None = None,
+        runs: dict[int, int] | None = None,
     ) -> None:
         # What a worker of ours ran is ours, whatever its queue.
         queues = self._queues if worker_id is None else None
+        job_ids = None if runs is None else list(runs)
         parameters = {"worker_id": worker_id, "queues": queues, "job_ids": job_ids}
-        outcome_of = _crashed if job_ids is None else _never_begun
+        outcome_of = _crashed if runs is None else _never_begun
         cursor = await connection.execute(_CRASHED_JOBS_SQL, parameters)
         for job in await cursor.fetchall():
-            outcome = outcome_of(job, worker_id, worker_name)
-            await self.rescue_job(connection, outcome)
+            if runs is None or runs[job["id"]] == job["attempts"]:
+                await self.rescue_job(connection, outcome_of(job, worker_id, worker_name))
 
     async def rescue_job(self, connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
         """Write what becomes of one job; whatever hinders it must not hinder the next."""

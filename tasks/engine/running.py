@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,7 @@ class Runner:
         completer: Completer,
         progress: ProgressWriter,
         threads: int,
+        executor: Executor,
         surroundings: Surroundings,
         delete: str,
     ) -> None:
@@ -66,6 +68,7 @@ class Runner:
         self._places = places
         self._completer = completer
         self._progress = progress
+        self._executor = executor
         self._surroundings = surroundings
         self._delete = delete
         self._loop = asyncio.get_running_loop()
@@ -85,6 +88,8 @@ class Runner:
             report=self._progress.report,
             limits=work.limits,
         )
+        if before := self.held.get(job.id):
+            self._replace(before)
         self.held[job.id] = run
         self._places.take(is_async=work.is_async)
         if logger.isEnabledFor(logging.INFO):
@@ -138,6 +143,14 @@ class Runner:
         """Take no more work; threads that still run end with their function."""
         self._threads.close()
 
+    def _replace(self, run: Run) -> None:
+        """Give up a run whose job was taken away, and came to this worker again."""
+        if run.left:
+            return
+        if run.task is None and self._threads.lose(run):
+            logger.error("job %d runs here again: the thread of its former run is lost", run.job.id)
+        self._give_up(run, asyncio.CancelledError())
+
     def _tell_of_limit(self, run: Run) -> None:
         if run.soft_limit_told:
             return
@@ -165,7 +178,7 @@ class Runner:
     def _cancel_statement(self, run: Run) -> None:
         """Cancel what an atomic run waits for: nothing of it stays, so it may end anywhere."""
         if run.work.is_atomic:
-            self._loop.run_in_executor(None, self.atomic.cancel, run)
+            self._loop.run_in_executor(self._executor, self.atomic.cancel, run)
 
     def _begin_async(self, run: Run, awaitable: Any = None) -> None:
         # Started at once: what never waits needs no turn of the event loop.
@@ -255,7 +268,12 @@ class Runner:
 
     async def _settle(self, run: Run) -> None:
         """Read whether a COMMIT that got no answer took place, before anything is written."""
-        left = await self._runs_left(run)
+        try:
+            left = await self._runs_left(run)
+        except psycopg.Error:
+            # The fence tells: if it was committed, what is written now is stale.
+            logger.exception("whether job %d was committed cannot be read", run.job.id)
+            left = None
         if left is not None and left > run.job.attempts:
             logger.warning("job %d was committed; its hooks were not run", run.job.id)
             run.error = None

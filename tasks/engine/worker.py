@@ -9,7 +9,8 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ JITTER_SECONDS = 0.001
 # How long a claim waits for more places at most: a busy worker claims half as often then, and an
 # idle one never waits.
 GATHER_SECONDS = 0.003
+# For statements to be cancelled, which may take seconds each, and for the heartbeat's end.
+THREADS_ASIDE = 4
 # How long a process that was told to end waits for functions that still run, after its last word.
 EXIT_SECONDS = 1.0
 # The same from a second signal on, with what is left to write and to close.
@@ -68,6 +71,8 @@ class EngineWorker(Worker):
         self.failure: BaseException | None = None
         self.lease = lease
         self.manager = app.job_manager
+        # Of the engine alone: tasks may keep every thread of the event loop's own busy for ever.
+        self.executor = ThreadPoolExecutor(THREADS_ASIDE, thread_name_prefix="engine")
         self.places = Places(async_places=self.concurrency, threads=threads)
         self.reaper = Reaper(lease, queues=queues, worker_name=name, names=list(app.works))
         self.floors = Floors(self.reaper.horizon, list(app.works))
@@ -80,6 +85,7 @@ class EngineWorker(Worker):
             completer=self.completer,
             progress=app.progress,
             threads=threads,
+            executor=self.executor,
             surroundings=Surroundings(worker_name=name, worker=self),
             delete=DeleteJobCondition(self.delete_jobs).value,
         )
@@ -268,6 +274,10 @@ class EngineWorker(Worker):
         if not self.wait or any(run.job.lock for run in runs):
             self._new_job_event.set()
 
+    async def _aside(self, function: Callable[[], object]) -> None:
+        """Call what blocks in a thread of the engine's own."""
+        await asyncio.get_running_loop().run_in_executor(self.executor, function)
+
     def _wake_up(self) -> None:
         self._new_job_event.set()
         self.places.wake()
@@ -294,13 +304,13 @@ class EngineWorker(Worker):
     # -- beside it: the reaper
 
     async def _look_around(self) -> None:
-        unknown: set[int] = set()
+        unknown: dict[int, int] = {}
         outage = Outage("no look at the other workers")
         await self._registered.wait()
         while True:
             pause = jittered(self.lease.look * 0.2) + self.lease.look * 0.9
             await asyncio.sleep(self.reaper.next_look(pause))
-            await asyncio.to_thread(self.runner.atomic.cancel_overdue)
+            await self._aside(self.runner.atomic.cancel_overdue)
             if self.reaper.is_left_out(is_idle=not self.runner.held and not unknown):
                 continue
             try:
@@ -309,8 +319,11 @@ class EngineWorker(Worker):
             except psycopg.Error as error:
                 outage.pause_after(error)
 
-    async def _look(self, unknown_before: set[int]) -> set[int]:
-        """Look once; returns jobs under our id that we do not know, as after a lost answer."""
+    async def _look(self, unknown_before: dict[int, int]) -> dict[int, int]:
+        """Look once; returns jobs under our id that we do not know, as after a lost answer.
+
+        Each with its `attempts`: one that runs and ends quickly may be seen twice in between.
+        """
         worker_id = self.worker_id or 0
         was_claiming = self._claiming
         held = await self.reaper.look(worker_id)
@@ -318,12 +331,13 @@ class EngineWorker(Worker):
         for job in held:
             if job["stop"] and (run := self.runner.held.get(job["id"])):
                 self._ask_to_stop(run)
-        unknown = {job["id"] for job in held} - self.runner.held.keys()
+        seen = {job["id"]: job["attempts"] for job in held}
+        unknown = {key: seen[key] for key in seen.keys() - self.runner.held.keys()}
         if was_claiming or self._claiming or worker_id != self.worker_id:
-            return set()
-        if lost := unknown & unknown_before:
+            return {}
+        if lost := dict(unknown.items() & unknown_before.items()):
             logger.error("jobs %s run under our id and are unknown here", sorted(lost))
-            await self.reaper.release(worker_id, sorted(lost))
+            await self.reaper.release(worker_id, lost)
         return unknown
 
     def _ask_to_stop(self, run: Run) -> None:
@@ -399,6 +413,7 @@ class EngineWorker(Worker):
             await self._close(completer, side_tasks)
         finally:
             self.runner.close()
+            self.executor.shutdown(wait=False)
             if self._process_ends or self.failure:
                 self._end_process_in(EXIT_SECONDS)
         self.worker_id = None
@@ -433,7 +448,7 @@ class EngineWorker(Worker):
         await self.reaper.close()
         await self.floors.close()
         await self.manager.close()
-        await asyncio.to_thread(self.heartbeat.stop)
+        await self._aside(self.heartbeat.stop)
         self.watchdog.stop()
 
     def _end_process_in(self, seconds: float) -> None:

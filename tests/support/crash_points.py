@@ -170,19 +170,21 @@ class HastyReaper(Reaper):
     """A twin: forgets the worker first, hands its jobs back in a second step."""
 
     async def _bury(self, connection: psycopg.AsyncConnection[Any], worker: DeadWorker) -> None:
-        of_worker = "SELECT id FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = %s"
+        of_worker = (
+            "SELECT id, attempts FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = %s"
+        )
         with psycopg.connect(**connector_params(), autocommit=True) as apart:
-            job_ids = [job_id for (job_id,) in apart.execute(of_worker, [worker.id])]
+            runs = dict(apart.execute(of_worker, [worker.id]).fetchall())
             apart.execute(_UNREGISTER_SQL, {"worker_id": worker.id})
         reached("in_rescue")
-        await super()._rescue(connection, None, worker.name, job_ids)
+        await super()._rescue(connection, None, worker.name, runs)
 
     async def _rescue(
         self,
         connection: psycopg.AsyncConnection[Any],
         worker_id: int | None,
         worker_name: str,
-        job_ids: list[int] | None = None,
+        runs: dict[int, int] | None = None,
     ) -> None:
         """Look for nobody's jobs outside of a burial."""
 

@@ -340,6 +340,24 @@ def test_whether_a_commit_took_place_is_asked_until_the_database_answers(
     assert len(left) == leaves
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_where_it_cannot_be_read_whether_a_commit_took_place_the_fence_tells(
+    act: Act, worker_app: JobsApp, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+) -> None:
+    _lose_a_commit(monkeypatch, committed=committed)
+    counts = worker_app.job_manager.counts
+
+    async def refused(_job_id: int) -> int | None:
+        raise psycopg.errors.InsufficientPrivilege
+
+    monkeypatch.setattr(worker_app.job_manager, "runs_left", refused)
+
+    task = act(lambda context: leave_mark(f"run {context.attempt}"))
+
+    assert (task.status, marks()) == ("DONE", {"run 1"} if committed else {"run 2"})
+    eventually(lambda: counts["stale"] == int(committed))
+
+
 def test_blocks_inside_of_the_work_are_savepoints(act: Act) -> None:
     def deed(_context: TaskContext) -> None:
         leave_mark("outer")

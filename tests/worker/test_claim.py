@@ -1,16 +1,19 @@
 """Claims in a worker that runs: what waits for whom, and what a race for a lock costs."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import Any
 
 import atomic_samples
 import psycopg
 import pytest
 from atomic_samples import deeds, elsewhere, working
+from django.db import transaction
 from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.contrib.django.utils import connector_params
@@ -18,8 +21,10 @@ from programs import eventually
 
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Attempt, Task
+from myapp.jobs.tracking.services import task_cancel
 from tasks.engine.app import JobsApp
 from tasks.engine.context import TaskContext
+from tasks.engine.run import StaleRunError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -147,6 +152,91 @@ def test_a_race_for_a_lock_costs_one_more_claim(worker_app: JobsApp) -> None:
             assert _await_end(locked).status == "DONE"
     assert counts["lock_race"] == 1
     assert Attempt.objects.count() == 0
+
+
+def test_after_a_race_for_a_lock_the_jobs_of_other_locks_do_not_wait_for_the_poll(
+    worker_app: JobsApp,
+) -> None:
+    deeds["it"] = lambda _context: None
+    elsewhere("INSERT INTO procrastinate_workers DEFAULT VALUES")
+    with psycopg.connect(**connector_params()) as rival:
+        rival.execute("SET LOCAL session_replication_role = replica")  # it notifies nobody
+        rival.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, status, worker_id)"
+            " SELECT 'elsewhere', 'rival', 'one', 'doing', id FROM procrastinate_workers"
+        )
+        with working(worker_app, fetch_job_polling_interval=3 * atomic_samples.PATIENCE):
+            time.sleep(0.5)  # it listens, has found nothing and sleeps
+            with transaction.atomic():  # of which it is told once
+                atomic_samples.act_plainly.configure(lock="one").defer(deed="it")
+                other = atomic_samples.act_plainly.configure(lock="other").defer(deed="it")
+            eventually(_waits_for_a_transaction)
+            rival.commit()
+
+            assert _await_end(other).status == "DONE"
+            assert worker_app.job_manager.counts["lock_race"] == 1
+
+
+def test_async_jobs_that_keep_every_thread_of_the_loop_busy_do_not_keep_the_engine_from_looking(
+    worker_app: JobsApp, gate: threading.Event
+) -> None:
+    executor_threads = min(32, (os.cpu_count() or 1) + 4)
+
+    async def block(_context: TaskContext) -> None:
+        began.release()
+        await asyncio.to_thread(gate.wait, 3 * atomic_samples.PATIENCE)
+
+    def look_for_a_stop(context: TaskContext) -> None:
+        while not context.should_stop():
+            time.sleep(0.01)
+
+    began = threading.Semaphore(0)
+    deeds["block"] = block
+    deeds["look"] = look_for_a_stop
+    with working(worker_app, listen_notify=False):
+        for _ in range(executor_threads):
+            atomic_samples.act_async.defer(deed="block")
+            assert began.acquire(timeout=atomic_samples.PATIENCE)
+        looks = atomic_samples.act_plainly.defer(deed="look")
+        eventually(lambda: _job_status(looks.job_id) == "doing")
+
+        task_cancel(task_id=looks.task_id)
+
+        try:
+            assert _await_end(looks).status == "CANCELLED"
+        finally:
+            gate.set()
+
+
+def test_a_run_whose_job_was_taken_away_gives_way_when_the_job_comes_back(
+    worker_app: JobsApp, gate: threading.Event
+) -> None:
+    runs: SimpleQueue[TaskContext] = SimpleQueue()
+
+    def do(context: TaskContext) -> dict[str, int]:
+        runs.put(context)
+        gate.wait(atomic_samples.PATIENCE)
+        return {"attempt": context.attempt}
+
+    deeds["it"] = do
+    with working(worker_app) as working_one:
+        assert working_one.worker is not None
+        runner = working_one.worker.runner
+        deferred = atomic_samples.act_plainly.defer(deed="it")
+        former = runs.get(timeout=atomic_samples.PATIENCE)
+        elsewhere(  # as the reaper of another worker does, to which this one looked dead
+            "UPDATE procrastinate_jobs SET status = 'todo', attempts = attempts + 1,"
+            " worker_id = NULL WHERE id = %s",
+            deferred.job_id,
+        )
+        runs.get(timeout=atomic_samples.PATIENCE)
+
+        assert runner.lost == 1
+        with pytest.raises(StaleRunError):
+            former.progress(50)
+        gate.set()
+        assert _await_end(deferred).result == {"attempt": 2}
+        eventually(lambda: runner.lost == 0)
 
 
 @pytest.mark.usefixtures("worker_app")

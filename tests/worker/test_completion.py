@@ -17,7 +17,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.rows import dict_row
 
 from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine import reaper
+from tasks.engine import completion, reaper
 from tasks.engine.claiming import Claimer, Places
 from tasks.engine.completion import Completer
 from tasks.engine.connections import engine_parameters
@@ -31,6 +31,13 @@ from tasks.engine.run import Run, Surroundings
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WORKER_ID = 4711
+PATIENCE = 30.0
+REFUSE_SQL = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'not this one'; END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON tracking_task
+        FOR EACH ROW WHEN (OLD.job_id = {job_id}) EXECUTE FUNCTION refuse();
+"""
 
 
 class Desk:
@@ -45,15 +52,26 @@ class Desk:
 
     async def write(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes of the runs as one group."""
+        async with self.writing(outcomes), asyncio.timeout(PATIENCE):
+            await self._completer.drained()
+
+    @asynccontextmanager
+    async def writing(self, outcomes: list[Outcome]) -> AsyncIterator[None]:
+        """Write them while the block runs."""
         for run, outcome in zip(self.runs, outcomes, strict=True):
             self._completer.add(run, outcome)
         writing = asyncio.create_task(self._completer.run())
         try:
-            async with asyncio.timeout(10):
-                await self._completer.drained()
+            yield
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
+
+    async def await_written(self, count: int) -> None:
+        """Return once so many are written."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.written) < count:  # noqa: ASYNC110 # it tells nobody
+                await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -280,6 +298,47 @@ def test_an_outcome_waits_while_the_database_is_away(
         assert len(calls) == 2
 
     assert {task.status for task in at_desk(3, scenario)} == {"DONE"}
+
+
+@pytest.mark.parametrize("held", ["procrastinate_jobs WHERE id", "tracking_task WHERE job_id"])
+def test_an_outcome_whose_row_somebody_holds_keeps_no_other_waiting(
+    at_desk: Callable[[int, Use], list[Task]], held: str
+) -> None:
+    async def scenario(desk: Desk) -> None:
+        holder = await psycopg.AsyncConnection.connect(**engine_parameters("holder"))
+        async with holder:
+            await holder.execute(f"SELECT FROM {held} = %s FOR UPDATE", [desk.runs[2].job.id])
+            async with desk.writing([_done(run) for run in desk.runs]):
+                await desk.await_written(4)
+                assert desk.runs[2] not in desk.written
+
+                await holder.rollback()
+                await desk.await_written(5)
+
+    assert {task.status for task in at_desk(5, scenario)} == {"DONE"}
+
+
+def test_an_end_that_nothing_can_write_is_tried_again(
+    at_desk: Callable[[int, Use], list[Task]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a trigger of somebody's own refuses it, until it is mended."""
+    monkeypatch.setattr(completion, "UNWRITABLE_SECONDS", 0.1)
+
+    async def scenario(desk: Desk) -> None:
+        elsewhere(REFUSE_SQL.format(job_id=desk.runs[2].job.id))
+        try:
+            async with desk.writing([_done(run) for run in desk.runs]):
+                await desk.await_written(4)
+                assert desk.runs[2] not in desk.written
+                elsewhere("DROP TRIGGER refuse ON tracking_task")
+                await desk.await_written(5)
+        finally:
+            elsewhere("DROP FUNCTION refuse CASCADE")
+
+    tasks = at_desk(5, scenario)
+
+    assert [task.status for task in tasks] == ["DONE", "DONE", "FAILED", "DONE", "DONE"]
+    assert tasks[2].error["code"] == "outcome_not_storable"
 
 
 def test_a_group_never_grows_beyond_what_one_statement_takes(

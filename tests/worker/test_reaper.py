@@ -524,12 +524,12 @@ def test_a_look_returns_what_runs_under_ones_own_id_and_who_is_asked_to_stop(
         reaper = Reaper(IMPATIENT, queues=None, worker_name="olga")
         try:
             held = await reaper.look(worker_id)
-            await reaper.release(worker_id, [job.job_id])
+            await reaper.release(worker_id, {job.job_id: 0})
             return held
         finally:
             await reaper.close()
 
-    assert asyncio.run(look()) == [{"id": job.job_id, "stop": True}]
+    assert asyncio.run(look()) == [{"id": job.job_id, "attempts": 0, "stop": True}]
     assert _job(job) == ("aborted", 1, None)
 
 
@@ -543,7 +543,7 @@ def test_a_worker_releases_jobs_under_its_id_that_it_knows_nothing_of(
     async def release() -> None:
         reaper = Reaper(LEASE, queues=None, worker_name="olga")
         try:
-            await reaper.release(worker_id, [job.job_id])
+            await reaper.release(worker_id, {job.job_id: 0})
         finally:
             await reaper.close()
 
@@ -555,6 +555,24 @@ def test_a_worker_releases_jobs_under_its_id_that_it_knows_nothing_of(
     assert _attempts() == [(job.task_id, "handed_back")]
     _look()
     assert _attempts() == [(job.task_id, "handed_back"), (other.task_id, "crashed")]
+
+
+def test_a_job_that_has_left_the_run_that_was_seen_is_not_released(
+    worker_id: int, job: Deferred
+) -> None:
+    """As one that is snoozed for no time: it may be unknown at two looks, and run in between."""
+    _run(job, worker_id)
+
+    async def release() -> None:
+        reaper = Reaper(LEASE, queues=None, worker_name="olga")
+        try:
+            await reaper.release(worker_id, {job.job_id: 7})
+        finally:
+            await reaper.close()
+
+    asyncio.run(release())
+
+    assert _job(job) == ("doing", 0, worker_id)
 
 
 def _counts() -> tuple[int, int]:

@@ -23,7 +23,7 @@ SELECT
         LEFT JOIN procrastinate_workers AS worker ON worker.id = process.id
     ), '[]') AS workers,
     coalesce((
-        SELECT json_agg(json_build_object('id', id, 'stop', abort_requested))
+        SELECT json_agg(json_build_object('id', id, 'attempts', attempts, 'stop', abort_requested))
         FROM procrastinate_jobs
         WHERE status = 'doing' AND worker_id = %(worker_id)s
     ), '[]') AS held,
