@@ -12,6 +12,7 @@ from django.core.mail import EmailMessage
 from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 
 from myapp import tasks
 from myapp.jobs.bridge import Deferred, OptionArguments, owned_by
@@ -29,6 +30,8 @@ _MAX_USERNAME_LENGTH = 150
 # Random endings tried for a username that is derived. Each has 2^32 values, so that two in a row
 # that are taken mean that something else is wrong.
 _ENDINGS_TRIED = 3
+# Who signed in was active, too: an older version beside this one activates without a note of it.
+_NEVER_ACTIVE = {"activated_at": None, "last_login": None}
 
 
 def sign_up(*, email: str, password: str, username: str = "") -> Deferred:
@@ -108,18 +111,17 @@ def activate(*, token: str) -> None:
         raise ActivationLinkInvalidError
     if not user.is_active:
         _user_id(token, max_age=timedelta(hours=settings.JOBS_ACTIVATION_LINK_HOURS))
-        # Who has signed in was active once. If they are not now, somebody saw to that, and an old
-        # link must not undo it.
-        users.filter(last_login=None).update(is_active=True)
+        # Who was active once and is not now was shut out, which an old link must not undo.
+        users.filter(**_NEVER_ACTIVE).update(is_active=True, activated_at=timezone.now())
 
 
 def renew_activation_mail(*, token: str) -> None:
-    """Mail a new link to the holder of one that expired, unless they are active by now.
+    """Mail a new link to the holder of one that expired, unless they are or were active.
 
     Raises:
         ActivationLinkInvalidError: it is none of ours.
     """
-    users = User.objects.filter(pk=_user_id(token), is_active=False, last_login=None)
+    users = User.objects.filter(pk=_user_id(token), is_active=False, **_NEVER_ACTIVE)
     with transaction.atomic():
         for user in users.select_for_update():
             user.is_activation_email_sent = False

@@ -14,7 +14,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg] # not generic at run
     """Django's user pages with the e-mail asked for at once, since it is unique."""
 
     list_display = ("username", "email", "first_name", "last_name", "is_active", "is_staff")
-    readonly_fields = ("created_at",)
+    readonly_fields = ("created_at", "activated_at")
     add_fieldsets = (
         (
             None,
@@ -29,4 +29,5 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg] # not generic at run
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None:
             return fieldsets
-        return (*fieldsets, ("Activation", {"fields": ("is_activation_email_sent", "created_at")}))
+        fields = ("is_activation_email_sent", "created_at", "activated_at")
+        return (*fieldsets, ("Activation", {"fields": fields}))

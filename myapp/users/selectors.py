@@ -75,12 +75,13 @@ def users_without_activation_mail() -> list[UUID]:
     """Return the inactive users whose mail should have gone out by now and has not, oldest first.
 
     Only those who signed up more than 5 minutes and less than 24 hours ago: the index on
-    `created_at` bounds what is read.
+    `created_at` bounds what is read. Who was active once gets none: they were shut out.
     """
     now = timezone.now()
     return list(
         User.objects.filter(
             is_active=False,
+            activated_at=None,
             is_activation_email_sent=False,
             created_at__gt=now - RECOVERED_WITHIN,
             created_at__lt=now - RECOVERED_AFTER,

@@ -20,6 +20,7 @@ from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Task
 from myapp.users.accounts import _mail, activation_token, send_activation_mail
 from myapp.users.models import User
+from myapp.users.services import user_update
 
 type Work = Callable[[Deferred], Task]
 type NewUser = Callable[..., User]
@@ -97,6 +98,29 @@ def test_a_link_does_not_let_back_in_who_was_shut_out(new_user: NewUser) -> None
     Client().get(f"/activate/{activation_token(user)}/")
 
     assert not _is_active(user)
+
+
+def test_a_link_does_not_let_back_in_who_never_signed_in_but_was_active(new_user: NewUser) -> None:
+    """Who uses the API alone never signs in."""
+    user = new_user()
+    path = f"/activate/{activation_token(user)}/"
+    Client().get(path)
+    assert _is_active(user)
+    user_update(user_id=user.pk, changes={"is_active": False})
+
+    Client().get(path)
+
+    assert not _is_active(user)
+
+
+def test_who_was_shut_out_is_mailed_no_new_link(new_user: NewUser) -> None:
+    user = new_user(is_active=True, is_activation_email_sent=True)
+    user_update(user_id=user.pk, changes={"is_active": False})
+
+    Client().post(f"/activate/{_expired_token(user)}/")
+
+    assert not Task.objects.exists()
+    assert _is_sent(user)
 
 
 def test_a_link_works_for_the_hours_that_are_set(new_user: NewUser, settings: Any) -> None:

@@ -1,11 +1,14 @@
 """Activation mails that got lost are deferred again, on a schedule."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core import mail
 from django.test import Client
+from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from myapp import tasks as menu
@@ -13,6 +16,7 @@ from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Task
 from myapp.users.accounts import defer_unsent_activation_mails
 from myapp.users.models import User
+from myapp.users.services import user_create, user_update
 
 type NewUser = Callable[..., User]
 
@@ -40,6 +44,14 @@ def test_it_recovers_those_whose_mail_should_be_there_and_is_not(
     tasks = Task.objects.values_list("task_name", "input_data", "owner")
     expected = ("send_activation_email", {"user_pk": str(user.pk)}, user.pk)
     assert list(tasks) == ([expected] if recovered else [])
+
+
+def test_who_was_created_active_and_shut_out_is_mailed_no_link() -> None:
+    eve = user_create(user_id=uuid4(), username="eve", email="eve@example.org")
+    User.objects.filter(pk=eve.pk).update(created_at=timezone.now() - timedelta(minutes=6))
+    user_update(user_id=eve.pk, changes={"is_active": False})
+
+    assert defer_unsent_activation_mails() == 0
 
 
 @pytest.mark.django_db(transaction=True)
