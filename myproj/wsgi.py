@@ -7,4 +7,8 @@ os.environ.setdefault("PROCESS_ROLE", "web")
 
 from django.core.wsgi import get_wsgi_application  # the role is read by settings
 
-application = get_wsgi_application()
+django_application = get_wsgi_application()
+
+from myapp.jobs.rest.bodylimit import ContentTypeCheck  # noqa: E402 # after the registry is ready
+
+application = ContentTypeCheck(django_application)

@@ -56,6 +56,7 @@ CONTENT_TYPES = [
     "text/plain", "text/html", "application/x-www-form-urlencoded", "multipart/form-data",
     "multipart/form-data; boundary=x", "application/xml", "nonsense", "/", "application/",
     "application/json; charset=utf-16", "application/json; charset=nonsense",
+    "application/json; charset=hex", "application/json; charset=idna",
     "application/json-patch+json", "*/*", "application/json\x00", "a" * 5_000,
 ]  # fmt: skip
 HEADERS = [

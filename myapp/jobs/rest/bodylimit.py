@@ -1,46 +1,65 @@
-"""Bounds request bodies before Django sees them.
+"""What is refused before Django sees it, by an ASGI and by a WSGI server.
 
 Django spools a body of any length to disk before a view can refuse it, and DRF takes a chunked one,
-which announces no length, for empty.
+which announces no length, for empty. Of a Content-Type that it cannot read Django makes no request,
+but an error that the server answers, past every handler of ours.
 """
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from myapp.jobs.observability.correlation import accepted_or_new, correlated
 from myapp.jobs.observability.middleware import CORRELATION_HEADER
+from myapp.jobs.rest.media_types import is_readable_content_type
 from myapp.jobs.rest.problems import CONTENT_TYPE, problem
 
 type Message = Mapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
 type Send = Callable[[Message], Awaitable[None]]
 type Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+# A response of Django's is iterable, which its types do not say.
+type WSGIApplication = Callable[[dict[str, Any], Any], Any]
+
+UNREADABLE = "The Content-Type cannot be read."
 
 
 class BodyLimit:
-    """An ASGI application that passes on bodies of at most `max_bytes`; others get a 413."""
+    """An ASGI application that passes on bodies of at most `max_bytes`; others get a 413.
+
+    A Content-Type that cannot be read gets a 400.
+    """
 
     def __init__(self, application: Application, *, max_bytes: int) -> None:
         self.application = application
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
         headers = dict(scope.get("headers", ()))
-        if scope["type"] == "http" and b"content-length" in headers:
+        if not is_readable_content_type(_content_type(scope)):
+            await _refuse(headers, send, 400, UNREADABLE)
+            return
+        if b"content-length" in headers:
             # The server holds the client to the length it announced.
             if int(headers[b"content-length"]) > self.max_bytes:
-                await self._refuse(headers, send)
+                await self._refuse_body(headers, send)
                 return
-        elif scope["type"] == "http" and b"transfer-encoding" in headers:
+        elif b"transfer-encoding" in headers:
             body = await self._read(receive)
             if body is None:
-                await self._refuse(headers, send)
+                await self._refuse_body(headers, send)
                 return
             length = (b"content-length", str(len(body)).encode())
             scope = {**scope, "headers": [*scope["headers"], length]}
             receive = _replay(body, receive)
         await self.application(scope, receive, send)
+
+    async def _refuse_body(self, headers: dict[bytes, bytes], send: Send) -> None:
+        await _refuse(headers, send, 413, f"The body may have {self.max_bytes} bytes at most.")
 
     async def _read(self, receive: Receive) -> bytes | None:
         body = bytearray()
@@ -52,18 +71,46 @@ class BodyLimit:
             if not message.get("more_body"):
                 return bytes(body)
 
-    async def _refuse(self, headers: dict[bytes, bytes], send: Send) -> None:
-        offered = headers.get(CORRELATION_HEADER.lower().encode(), b"").decode("latin-1")
-        with correlated(accepted_or_new(offered)) as value:
-            detail = f"The body may have {self.max_bytes} bytes at most."
-            body = json.dumps(problem(413, detail=detail)).encode()
-        answer = [
-            (b"content-type", CONTENT_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (CORRELATION_HEADER.lower().encode(), value.encode("latin-1")),
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": answer})
-        await send({"type": "http.response.body", "body": body})
+
+class ContentTypeCheck:
+    """A WSGI application that answers a Content-Type that cannot be read by a 400."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self.application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if is_readable_content_type(environ.get("CONTENT_TYPE", "")):
+            return self.application(environ, start_response)
+        offered = environ.get("HTTP_" + CORRELATION_HEADER.upper().replace("-", "_"), "")
+        headers, body = _refusal(400, UNREADABLE, offered)
+        start_response(f"400 {HTTPStatus(400).phrase}", list(headers.items()))
+        return [body]
+
+
+def _content_type(scope: dict[str, Any]) -> str:
+    """Return the header as Django will: of several it makes one."""
+    values = [value for name, value in scope.get("headers", ()) if name == b"content-type"]
+    return b",".join(values).decode("latin-1")
+
+
+async def _refuse(headers: dict[bytes, bytes], send: Send, status: int, detail: str) -> None:
+    offered = headers.get(CORRELATION_HEADER.lower().encode(), b"").decode("latin-1")
+    answer, body = _refusal(status, detail, offered)
+    pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _refusal(status: int, detail: str, offered: str) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of a problem, with the correlation id that was offered."""
+    with correlated(accepted_or_new(offered)) as value:
+        body = json.dumps(problem(status, detail=detail)).encode()
+    headers = {
+        "Content-Type": CONTENT_TYPE,
+        "Content-Length": str(len(body)),
+        CORRELATION_HEADER: value,
+    }
+    return headers, body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
