@@ -199,6 +199,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["myapp.jobs.rest.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "myapp.jobs.rest.negotiation.ReadableNegotiation",
     "DEFAULT_PAGINATION_CLASS": "myapp.jobs.rest.pagination.IdCursorPagination",
     "DEFAULT_THROTTLE_CLASSES": ["myapp.jobs.throttles.throttling.CallerThrottle"],
     "EXCEPTION_HANDLER": "myapp.jobs.throttles.throttling.exception_handler",

@@ -33,6 +33,8 @@ CREATING = ("POST /api/users/", "PUT /api/users/{user}/", "PATCH /api/users/{use
 STEERING = ("POST /api/tasks/{task}/cancel/", "POST /api/tasks/{task}/retry/")
 READING = ("/api/tasks/", "/api/tasks/{task}/", "/api/tasks/{task}/status/",
            "/api/tasks/{task}/attempts/")  # fmt: skip
+WITH_HEADERS = ("GET /api/tasks/", "GET /api/tasks/{task}/", "POST /api/users/",
+                "GET /api/tasks/{task}/events/", "GET /nowhere")  # fmt: skip
 LISTS = ("/api/tasks/", "/api/tasks/{task}/attempts/", "/api/users/")
 GOOD = '"username": "ada", "email": "ada@example.org", "password": "a long enough one"'
 
@@ -64,7 +66,10 @@ HEADERS = [
         "", " ", "Token", "Token ", "Token x", "Token x y", "Token " + "x" * 9_000, "Basic eDp4",
         "Bearer x", "Token ü", "Token \x00", "token", "Digest username=x", "Token ../../x",
     )),
-    *(("Accept", value) for value in ("text/csv", "nonsense", "/", "application/xml;q=1", "\x00")),
+    *(("Accept", value) for value in (
+        "text/csv", "nonsense", "/", "application/xml;q=1", "\x00", "*/*; a*0; a*",
+        "*/*; x=\";y*=foo''%41\"", "application/json; a*=foo''b", "*/*; a=" + "x" * 11_000,
+    )),
     *(("X-Correlation-Id", value) for value in ("\x00", "\x1b[31m", "x" * 5_000, "ä" * 200, "\t")),
     *(("Cookie", value) for value in ("sessionid=", "sessionid=\x00", "=;=;=", "a=" + "x" * 9_000)),
     *(("Host", value) for value in ("evil.example", "", "a b", "[::1", "x" * 300)),
@@ -102,7 +107,7 @@ def _bodies() -> Iterator[Bad]:
 
 
 def _headers() -> Iterator[Bad]:
-    for operation in ("GET /api/tasks/", "GET /api/tasks/{task}/", "POST /api/users/"):
+    for operation in WITH_HEADERS:
         for header in HEADERS:
             method, path = operation.split()
             yield Bad(method, path, b'{"unknown": 1}', (header,))

@@ -269,11 +269,12 @@ def _is_database_away(error: BaseException | None) -> bool:
 
 
 def _wants_page(request: HttpRequest) -> bool:
-    return (
-        not request.path.startswith("/api/")
-        and request.accepts("text/html")
-        and ("text/html" in request.headers.get("Accept", ""))
-    )
+    if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
+        return False
+    try:
+        return request.accepts("text/html")
+    except (TypeError, ValueError):  # an Accept that Django cannot read, see parameters_of
+        return False
 
 
 def _add_retry_after(response: HttpResponse) -> None:

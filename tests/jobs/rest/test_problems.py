@@ -89,6 +89,16 @@ def test_an_unknown_page_is_a_page_to_a_browser_and_a_problem_to_a_program() -> 
     assert problem["Content-Type"] == api["Content-Type"] == "application/problem+json"
 
 
+UNREADABLE_ACCEPTS = ["text/html; a*=foo''b", "text/html; a*0; a*", "text/html; a=" + "x" * 10_000]
+
+
+@pytest.mark.parametrize("accept", UNREADABLE_ACCEPTS)
+def test_who_accepts_what_cannot_be_read_gets_a_problem(accept: str) -> None:
+    answer = Client().get("/nowhere", HTTP_ACCEPT=accept)
+
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+
+
 @pytest.mark.django_db
 def test_an_option_request_tells_what_is_allowed() -> None:
     assert APIClient().options("/api/tasks/").status_code == 401
