@@ -1,14 +1,17 @@
 """What every request gets: its correlation id, its duration, and one line in the log."""
 
 import logging
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.functional import SimpleLazyObject
 
 from myapp.jobs.observability.correlation import accepted_or_new, correlated
@@ -20,6 +23,10 @@ DURATION_HEADER = "X-Request-Duration"  # seconds, from the first middleware to 
 
 # Probes come every few seconds and tell nothing.
 UNLOGGED = ("/livez", "/readyz")
+
+# The parameter of a route that is the key of a link: whoever knows it is let in.
+KEY_OF_LINK = re.compile(r"<(\w+:)?token>")
+HIDDEN = "***"
 
 
 class RequestMiddleware:
@@ -81,8 +88,30 @@ def _path(request: HttpRequest) -> str:
     path = request.path
     match = request.resolver_match
     if match and "token" in match.kwargs:
-        path = path.replace(str(match.kwargs["token"]), "***")
+        path = path.replace(str(match.kwargs["token"]), HIDDEN)
+    else:  # redirected or refused, perhaps before any route was looked for
+        path = _with_keys(get_resolver()).sub(rf"\1{HIDDEN}", path)
     return quote(path, safe="/*")
+
+
+@cache
+def _with_keys(resolver: URLResolver) -> re.Pattern[str]:
+    """Return what finds the key of a link, and all that follows, after what stands before it."""
+    starts = [
+        "[^/]+".join(map(re.escape, re.split(r"<[^>]+>", route[: key.start()])))
+        for route in _routes(resolver)
+        if (key := KEY_OF_LINK.search(route))
+    ]
+    return re.compile(f"({'|'.join(starts) or '(?!)'}).+", re.IGNORECASE | re.DOTALL)
+
+
+def _routes(resolver: URLResolver, prefix: str = "/") -> Iterator[str]:
+    for pattern in resolver.url_patterns:
+        route = f"{prefix}{pattern.pattern}"
+        if isinstance(pattern, URLPattern):
+            yield route
+        else:
+            yield from _routes(pattern, route)
 
 
 def _user_id(request: HttpRequest) -> str:

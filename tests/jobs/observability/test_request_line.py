@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 from django.test import Client, override_settings
-from django.urls import path
+from django.urls import include, path
 
 LINE = re.compile(r"(\S+) (\S+) user=(\S+) status=(\d+) duration=\d+\.\d{4}")
 
@@ -69,6 +69,46 @@ def test_the_key_of_a_link_stands_in_no_line(lines: Any) -> None:
         Client().get("/open/secret:key/")
 
     assert lines() == [("GET", "/open/***/", "-", "200")]
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "shown", "status"),
+    [
+        ("/activate/secret:key", {}, "/activate/***", "301"),
+        ("/activate/secret:key/.", {}, "/activate/***", "404"),
+        ("/activate//secret:key/", {}, "/activate/***", "404"),
+        ("/Activate/secret:key%0A/", {}, "/Activate/***", "404"),
+        ("/activate/secret:key/", {"headers": {"Host": "evil.example"}}, "/activate/***", "400"),
+        ("/activate/", {}, "/activate/", "404"),
+    ],
+    ids=["no slash", "more", "two slashes", "large letter", "unknown host", "no key"],
+)
+def test_the_key_of_a_link_that_no_route_took_stands_in_no_line(
+    lines: Any, path: str, options: dict[str, Any], shown: str, status: str
+) -> None:
+    Client().get(path, **options)
+
+    assert lines() == [("GET", shown, "-", status)]
+
+
+def test_the_key_of_a_link_that_is_redirected_to_tls_stands_in_no_line(
+    lines: Any, settings: Any
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+
+    Client().get("/activate/secret:key/")
+
+    assert lines() == [("GET", "/activate/***", "-", "301")]
+
+
+def test_a_key_after_another_parameter_stands_in_no_line_either(lines: Any) -> None:
+    urlconf = ModuleType("urlconf")
+    taken = path("of/<int:number>/<token>/", lambda _request: HttpResponse())
+    urlconf.urlpatterns = [path("open.now/", include([taken]))]  # type: ignore[attr-defined]
+    with override_settings(ROOT_URLCONF=urlconf):
+        Client().get("/open.now/of/x/secret:key/")
+
+    assert lines() == [("GET", "/open.now/of/x/***", "-", "404")]
 
 
 def test_probes_make_no_line(lines: Any) -> None:
