@@ -193,13 +193,15 @@ class Hub:
         return ids
 
     async def _read(self, ids: set[UUID]) -> None:
+        # Who joins while it is read began after it: the next read is for them.
+        followers = [follower for key in ids for follower in self._followers.get(key, ())]
         try:
             reading = await sync_to_async(read, thread_sensitive=False)(ids, self._known(ids))
         except DatabaseError as error:
             logger.warning("no look at the tasks that are followed: %s", error)
             return
-        for task_id in ids:
-            for follower in list(self._followers.get(task_id, ())):
+        for follower in followers:
+            if follower in self._followers.get(follower.task_id, ()):
                 self._show(follower, reading)
 
     def _known(self, ids: set[UUID]) -> dict[UUID, TaskVersion | None]:

@@ -1,6 +1,7 @@
 """The hub: who follows is shown what is true, once for all, with and without notifications."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -108,6 +109,31 @@ def test_an_end_while_it_is_read_is_found_by_the_next_read(database: Database) -
             return await follower.end(within=SOON_SECONDS)
 
     assert asyncio.run(follow(Hub()))
+
+
+def test_who_joins_while_it_is_read_is_shown_nothing_older(database: Database) -> None:
+    """Somebody follows the task already, and what is read for them was true before."""
+
+    async def follow(hub: Hub) -> str:
+        task_id, is_read, has_joined = uuid7(), asyncio.Event(), threading.Event()
+        database.write(task_id, "PENDING")
+
+        def wait() -> None:
+            database.while_reading = lambda: None
+            loop.call_soon_threadsafe(is_read.set)
+            has_joined.wait(SOON_SECONDS)
+
+        loop = asyncio.get_running_loop()
+        database.while_reading = wait
+        with hub.following(task_id):
+            await is_read.wait()
+            database.write(task_id, "PROCESSING")
+            with hub.following(task_id) as late:
+                has_joined.set()
+                assert await late.news(within=SOON_SECONDS)
+                return late.version.status
+
+    assert asyncio.run(follow(Hub())) == "PROCESSING"
 
 
 def test_an_end_that_nobody_was_told_of_is_found_within_seconds(database: Database) -> None:
