@@ -30,6 +30,7 @@ from tasks.engine.floors import Floors
 from tasks.engine.heartbeat import Heartbeat
 from tasks.engine.listening import Listener
 from tasks.engine.manager import Claim
+from tasks.engine.names import looked_up_apart
 from tasks.engine.outage import Outage
 from tasks.engine.reaper import Lease, Reaper
 from tasks.engine.recycling import Recycling
@@ -111,15 +112,16 @@ class EngineWorker(Worker):
         self._stop_event.clear()
         self._now.clear()
         self._loop = asyncio.get_running_loop()
-        working = asyncio.create_task(self._run_loop(), name="worker loop")
-        try:
-            await asyncio.shield(working)
-        except asyncio.CancelledError:
-            self.stop()  # gracefully all the same
-            await working
-            raise
-        finally:
-            self._loop = None
+        with looked_up_apart(self._loop):
+            working = asyncio.create_task(self._run_loop(), name="worker loop")
+            try:
+                await asyncio.shield(working)
+            except asyncio.CancelledError:
+                self.stop()  # gracefully all the same
+                await working
+                raise
+            finally:
+                self._loop = None
 
     def stop(self) -> None:
         """Claim no more, let what runs end, and return from `run`. From any thread."""

@@ -1,0 +1,32 @@
+"""Names of hosts are looked up however busy the threads of the event loop are."""
+
+import asyncio
+import os
+import threading
+from contextlib import nullcontext
+
+import pytest
+
+from tasks.engine.names import looked_up_apart
+
+
+@pytest.mark.parametrize("is_apart", [True, False], ids=["apart", "as asyncio does"])
+def test_a_name_is_looked_up_while_tasks_keep_every_thread_busy(*, is_apart: bool) -> None:
+    gate = threading.Event()
+
+    async def look_up() -> list[object]:
+        loop = asyncio.get_running_loop()
+        with looked_up_apart(loop) if is_apart else nullcontext():
+            for _ in range(min(32, (os.cpu_count() or 1) + 4)):
+                loop.run_in_executor(None, gate.wait)
+            try:
+                async with asyncio.timeout(30 if is_apart else 0.3):
+                    return list(await loop.getaddrinfo("localhost", 5432))
+            finally:
+                gate.set()
+
+    if is_apart:
+        assert asyncio.run(look_up())
+    else:
+        with pytest.raises(TimeoutError):
+            asyncio.run(look_up())
