@@ -183,10 +183,9 @@ def _roll(world: World) -> list[Stop]:
 
 
 def _await_work(world: World, pid: int) -> None:
-    """Wait until this worker runs a job that outlasts its grace period, if that is short."""
-    outlasts = world.options.shortest - world.options.grace
-    within = outlasts if outlasts > 0 else world.options.shortest
-    world.seconds_until(lambda: world.value(_BEGAN_SQL, pid, within))
+    """Wait until this worker runs a job; not for long, for meanwhile the others fill up."""
+    within = world.options.shortest
+    world.seconds_until(lambda: world.value(_BEGAN_SQL, pid, within), patience=world.options.every)
 
 
 def _again_after(world: World, stops: list[Stop]) -> list[float]:
