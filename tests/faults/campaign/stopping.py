@@ -17,10 +17,6 @@ WAYS_TO_IGNORE = ("spin", "block")
 REASONS = {("FAILED", "time_limit"), ("CANCELLED", "cancelled")}
 
 _BURNT_SQL = "SELECT count(*) FROM tracking_attempt WHERE kind <> 'handed_back'"
-_BEGAN_SQL = """
-    SELECT count(*) FROM faults_start
-    WHERE pid = %s AND at > clock_timestamp() - make_interval(secs => %s)
-"""
 # Of each run that was followed by another one: who had it, and when the other one began.
 _AGAIN_SQL = """
     SELECT one.pid, extract(epoch FROM next.at)::float
@@ -174,18 +170,10 @@ def _roll(world: World) -> list[Stop]:
     serving = world.workers.running()
     stops = []
     for _ in range(world.options.stops):
-        pid = serving.pop(0)
-        _await_work(world, pid)
-        stops.append(Stop(world, pid))
+        stops.append(Stop(world, serving.pop(0)))
         serving.append(world.workers.start())
         time.sleep(world.options.every)
     return stops
-
-
-def _await_work(world: World, pid: int) -> None:
-    """Wait until this worker runs a job; not for long, for meanwhile the others fill up."""
-    within = world.options.shortest
-    world.seconds_until(lambda: world.value(_BEGAN_SQL, pid, within), patience=world.options.every)
 
 
 def _again_after(world: World, stops: list[Stop]) -> list[float]:
