@@ -149,7 +149,8 @@ class Runner:
             return
         if run.task is None and self._threads.lose(run):
             logger.error("job %d runs here again: the thread of its former run is lost", run.job.id)
-        self._give_up(run, asyncio.CancelledError())
+        self._stale(run)  # known without asking: its job has been claimed since
+        self.ask_to_stop(run)
 
     def _tell_of_limit(self, run: Run) -> None:
         if run.soft_limit_told:

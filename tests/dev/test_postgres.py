@@ -16,8 +16,8 @@ from postgres_servers import (
     new_checkout,
     place_of_tests,
     query,
-    wait_until,
 )
+from programs import eventually
 
 from myapp.dev import binaries, cluster, home
 from myapp.dev.postgres import AlreadyRunningError, PostgresServer, embedded_url
@@ -144,7 +144,7 @@ def test_kill_9_of_the_launcher_leaves_no_server(root: Path, environment: dict[s
     with launched(root, **environment) as it:
         it.launcher.kill()
 
-        wait_until(lambda: has_ended(it.server_pid))
+        eventually(lambda: has_ended(it.server_pid))
 
     log = it.home.joinpath("postgres.log").read_text()
     assert "received fast shutdown request" in log
@@ -170,7 +170,7 @@ def test_of_two_first_launchers_one_starts_and_the_other_is_refused(place: Path)
         for process in processes:
             stack.enter_context(process)
             stack.callback(process.terminate)
-        wait_until(lambda: any(process.poll() is not None for process in processes))
+        eventually(lambda: any(process.poll() is not None for process in processes))
         refused = [process for process in processes if process.poll() is not None]
         [other] = [process for process in processes if process not in refused]
         assert refused[0].stdout is not None
@@ -240,7 +240,7 @@ def test_a_server_started_by_hand_is_left_alone(server: PostgresServer, place: P
         cwd="/",
     )
     with by_hand:
-        wait_until((elsewhere / ".s.PGSQL.5432").exists)
+        eventually((elsewhere / ".s.PGSQL.5432").exists)
 
         with pytest.raises(UnansweringServerError), server.running():
             pass
@@ -324,7 +324,7 @@ def test_throwaway_servers_run_side_by_side_and_leave_nothing(place: Path) -> No
 def test_the_leftover_of_a_killed_throwaway_is_swept_and_a_living_one_is_not(place: Path) -> None:
     with launched("throwaway") as killed, launched("throwaway") as living:
         killed.launcher.kill()
-        wait_until(lambda: has_ended(killed.server_pid))
+        eventually(lambda: has_ended(killed.server_pid))
         assert killed.home.exists()
 
         with PostgresServer.throwaway().running():

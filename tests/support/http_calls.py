@@ -1,5 +1,6 @@
 """Plain HTTP, as any client would send it."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -45,3 +46,13 @@ def call(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.headers, error.read().decode())
+
+
+def problem_of(connection: http.client.HTTPConnection) -> tuple[int, dict[str, Any]]:
+    """Return the status and the problem that answer what was sent on it; it is closed then."""
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(text)["request_id"] == answer.headers["X-Correlation-ID"]
+    return answer.status, json.loads(text)

@@ -6,8 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ from programs import eventually
 from myapp.dev import cluster, home, postgres
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 60.0
 
 # Arguments: SHARED, then the root of a checkout or "throwaway". As "nobody" it drops root first.
 LAUNCHER = """
@@ -119,13 +117,6 @@ def query(url: str, sql: str) -> Any:
 def execute(url: str, sql: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(sql)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def has_ended(pid: int) -> bool:

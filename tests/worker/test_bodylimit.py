@@ -1,12 +1,12 @@
 """Bodies at a real web server: bounded, with or without an announced length."""
 
 import http.client
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from http_calls import problem_of
 
 from myapp.jobs.tracking.models import Task
 
@@ -26,12 +26,7 @@ def post(
         connection = http.client.HTTPConnection(urlsplit(web_url).netloc, timeout=20)
         sent = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
         connection.request("POST", "/api/tasks/", body=body, headers=sent)
-        answer = connection.getresponse()
-        text = answer.read()
-        connection.close()
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert json.loads(text)["request_id"] == answer.headers["X-Correlation-ID"]
-        return answer.status, json.loads(text)
+        return problem_of(connection)
 
     return send
 

@@ -12,7 +12,7 @@ from typing import Any
 import job_samples
 import psycopg
 import pytest
-from atomic_samples import elsewhere
+from atomic_samples import PATIENCE, elsewhere
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.rows import dict_row
 
@@ -31,7 +31,6 @@ from tasks.engine.run import Run, Surroundings
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WORKER_ID = 4711
-PATIENCE = 30.0
 REFUSE_SQL = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'not this one'; END $$;

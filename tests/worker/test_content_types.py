@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from http_calls import problem_of
 
 from myproj.wsgi import application as wsgi_application
 
@@ -38,12 +39,7 @@ def post(web_url: str) -> Callable[..., Answer]:
             connection.putheader("Content-Type", content_type)
         connection.putheader("Content-Length", str(len(FORM)))
         connection.endheaders(FORM)
-        answer = connection.getresponse()
-        text = answer.read()
-        connection.close()
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert json.loads(text)["request_id"] == answer.headers["X-Correlation-ID"]
-        return answer.status, json.loads(text)
+        return problem_of(connection)
 
     return send
 

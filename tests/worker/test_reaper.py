@@ -540,14 +540,7 @@ def test_a_worker_releases_jobs_under_its_id_that_it_knows_nothing_of(
     _run(job, worker_id)
     _run(other, worker_id)
 
-    async def release() -> None:
-        reaper = Reaper(LEASE, queues=None, worker_name="olga")
-        try:
-            await reaper.release(worker_id, {job.job_id: 0})
-        finally:
-            await reaper.close()
-
-    asyncio.run(release())
+    asyncio.run(_release(worker_id, {job.job_id: 0}))
 
     assert _job(job) == ("todo", 1, None)
     assert _job(other) == ("doing", 0, worker_id)
@@ -563,16 +556,17 @@ def test_a_job_that_has_left_the_run_that_was_seen_is_not_released(
     """As one that is snoozed for no time: it may be unknown at two looks, and run in between."""
     _run(job, worker_id)
 
-    async def release() -> None:
-        reaper = Reaper(LEASE, queues=None, worker_name="olga")
-        try:
-            await reaper.release(worker_id, {job.job_id: 7})
-        finally:
-            await reaper.close()
-
-    asyncio.run(release())
+    asyncio.run(_release(worker_id, {job.job_id: 7}))
 
     assert _job(job) == ("doing", 0, worker_id)
+
+
+async def _release(worker_id: int, runs: dict[int, int]) -> None:
+    reaper = Reaper(LEASE, queues=None, worker_name="olga")
+    try:
+        await reaper.release(worker_id, runs)
+    finally:
+        await reaper.close()
 
 
 def _counts() -> tuple[int, int]:
