@@ -5,9 +5,11 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-# Four processes, with a database each: tests wait more than they compute, so that two cores are busy
-# with no fewer. `make test PARALLEL=` runs one after another.
-PARALLEL ?= -n 4
+# Each test that starts a program would compile the project anew, and each test process all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
+# As many processes as tests/conftest.py says. `make test PARALLEL=` runs one after another.
+PARALLEL ?= -n auto
 
 # The first interpreter that is new enough; .python-version names the one we develop with.
 FIND_PYTHON := for candidate in $(INTERPRETER) python$$(cat .python-version) python3.14 python3.13 python3.12 python3 python; do \
@@ -27,8 +29,11 @@ run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=
 test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=... for pytest)
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e and not long" $(PARALLEL) $(ARGS)
 
+# Which of them: `make test-all LONG="long and not longest"` leaves out the longest.
+LONG ?= long
+
 test-all: test ## Run the tests, then those of faults that want more time
-	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m long -n 6
+	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "$(LONG)" -n 6
 
 faults: $(INSTALLED) ## Run the fault campaign, hours on real workers, and write docs/reliability.md (ARGS=...)
 	@PYTHONPATH=.:tests/support $(PYTHON) -m tests.faults.campaign $(ARGS)
@@ -59,7 +64,7 @@ lock: $(INSTALLED) ## Compile requirements/ from pyproject.toml
 	@$(VENV)/bin/uv pip compile pyproject.toml --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
 	@$(VENV)/bin/uv pip compile pyproject.toml -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/base.txt
 
-LOCK_OPTIONS := --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links
+LOCK_OPTIONS := --quiet --no-strip-extras --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links
 
 clean: ## Remove what make made: .venv, caches (var/, with the database, stays; see: manage.py pg reset)
 	@rm -rf .venv .venv-* build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

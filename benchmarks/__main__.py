@@ -6,14 +6,14 @@ full run writes docs/performance.md, its chart and benchmarks/results.jsonl.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from benchmarks import journal, machine, plan, report, results, servers
+from benchmarks import child, journal, machine, plan, report, results, servers
 from benchmarks.environment import HOME, LOGS, PEERS_PYTHON, ROOT, Servers
 from benchmarks.peers import install
 from benchmarks.plan import Row
@@ -21,7 +21,6 @@ from benchmarks.plan import Row
 RESULTS = HOME / "results.jsonl"
 UNFINISHED = HOME / "unfinished-run"
 TRIES = 2  # a row during which the host took CPU away is measured once more
-ROW_SECONDS = 900.0
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ class Measuring:
         self, run: str, rows: list[Row], rounds: int, found: Servers, *, quick: bool
     ) -> None:
         self._run, self._rows, self._rounds, self._quick = run, rows, rounds, quick
-        self._environment = {**os.environ, **found.environment(), "PYTHONPATH": str(ROOT)}
+        self._servers = found
         self._began = time.monotonic()
 
     def measure(self) -> None:
@@ -89,28 +88,15 @@ class Measuring:
     def _one(self, row: Row) -> dict[str, object]:
         options = {**row.options, "tries": 1 if self._quick else TRIES}
         try:
-            said = self._measure_process(row.system, row.measure, json.dumps(options))
+            return self._measure_process(row.system, row.measure, json.dumps(options))
         except subprocess.SubprocessError as error:
             # One system's failure must not end the run.
             return {"error": f"{type(error).__name__}, see {LOGS}"}
-        measured: dict[str, object] = json.loads(said.splitlines()[-1])
-        return measured
 
-    def _measure_process(self, *arguments: str) -> str:
+    def _measure_process(self, *arguments: str) -> dict[str, object]:
         is_peer = arguments[0].startswith(plan.PEERS) and not self._quick
-        python = str(PEERS_PYTHON) if is_peer else sys.executable
-        LOGS.mkdir(parents=True, exist_ok=True)
-        with (LOGS / "measure.log").open("a") as log:
-            return subprocess.run(  # noqa: S603 # our own interpreters
-                [python, "-m", "benchmarks.measure", *arguments],
-                env=self._environment,
-                cwd=ROOT,
-                check=True,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                timeout=ROW_SECONDS,
-            ).stdout
+        python = PEERS_PYTHON if is_peer else Path(sys.executable)
+        return child.measure(*arguments, python=python, environment=self._servers.environment())
 
 
 def _options() -> argparse.Namespace:

@@ -16,6 +16,9 @@ NODE_MODULES = HOME / "node" / "node_modules"
 MARKS = HOME / "marks.bin"
 LOGS = HOME / "logs"
 
+# What is appended to the names of databases, so that two versions of one system have their own.
+DATABASE_SUFFIX = "BENCH_DATABASE_SUFFIX"
+
 _PREFIX = "BENCH_"
 
 

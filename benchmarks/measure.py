@@ -9,6 +9,7 @@ import os
 import sys
 from importlib import import_module
 
+from benchmarks.environment import DATABASE_SUFFIX
 from benchmarks.measures import Options, calmest
 from benchmarks.system import System
 
@@ -31,6 +32,8 @@ def system_of(where: str) -> System:
     """Return a new object of the class named."""
     module, _, name = where.partition(":")
     system: System = getattr(import_module(module), name)()
+    if system.database:
+        system.database += os.environ.get(DATABASE_SUFFIX, "")
     return system
 
 

@@ -10,7 +10,7 @@ import psycopg
 
 from benchmarks import http_load
 from benchmarks.environment import MARKS, Servers, connect
-from benchmarks.machine import Noise, cpu_seconds, memory_mb
+from benchmarks.machine import TICKS, Noise, cpu_seconds, memory_mb
 from benchmarks.system import Processes, System, Times, analyze
 
 type Row = dict[str, Any]
@@ -18,6 +18,8 @@ type Row = dict[str, Any]
 MARK_BYTES = 16
 START_SECONDS = 60.0
 NOISY_PERCENT = 8.0
+STILL_SECONDS = 0.2
+STILL_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Options:
     seconds: float = 20.0
     connections: int = 8
     timeout: float = 120.0
+    to_last_end: bool = False  # CPU and WAL count until the last job has ended, not only begun
 
 
 class MeasurementError(Exception):
@@ -58,7 +61,7 @@ def drain(system: System, options: Options) -> Row:
         wait_for_marks(skip, options.timeout, workers)
         probe.restart()
         wait_for_marks(n, options.timeout, workers)
-        spent = probe.spent()
+        spent = probe.spent(to_last_end=options.to_last_end)
         settle(system, n)
     finally:
         workers.stop()
@@ -79,19 +82,21 @@ def pickup(system: System, options: Options) -> Row:
     """Milliseconds to the function's first line, of single jobs for an idle worker.
 
     `call`: from just before the call that enqueues. `commit`: from the call's return, when what it
-    wrote is committed.
+    wrote is committed. The server's CPU includes that of the calls.
     """
     system.fresh()
     reset_marks()
     workers = Processes(system.workers(options.config), log=type(system).__name__)
     try:
         _wake(system, workers, options)
+        probe = Probe(system, workers.pids)
         times = system.enqueue(options.n, spacing=options.spacing, task=options.task)
         wait_for_marks(options.n, 30, workers)
+        spent = probe.spent(to_last_end=options.to_last_end)
         rss, pss = memory_mb(workers.pids)
     finally:
         workers.stop()
-    return {"n": options.n, **_delays(times), "rss": rss, "pss": pss}
+    return {"n": options.n, **_delays(times), **spent, "rss": rss, "pss": pss}
 
 
 def idle(system: System, options: Options) -> Row:
@@ -281,8 +286,13 @@ class Probe:
         """Begin here instead."""
         self._began = self._now()
 
-    def spent(self) -> Row:
-        """Return milliseconds of CPU and bytes of WAL per job since the beginning."""
+    def spent(self, *, to_last_end: bool = False) -> Row:
+        """Return milliseconds of CPU and bytes of WAL per job since the beginning.
+
+        With `to_last_end` it first waits until workers and servers have nothing left to do.
+        """
+        if to_last_end:
+            self._wait_until_still()
         jobs, worker, server, wal = (
             after - before for after, before in zip(self._now(), self._began, strict=True)
         )
@@ -290,10 +300,21 @@ class Probe:
             self._connection.close()
         jobs = max(1, jobs)
         return {
-            "worker_cpu_ms": round(worker / jobs * 1000, 3),
-            "server_cpu_ms": round(server / jobs * 1000, 3),
+            "worker_cpu_ms": round(worker / jobs * 1000, 5),
+            "server_cpu_ms": round(server / jobs * 1000, 5),
             "wal_bytes": round(wal / jobs) if self._connection else None,
         }
+
+    def _wait_until_still(self) -> None:
+        # Processes are watched, since a query would be work of the server that is measured.
+        deadline = time.monotonic() + STILL_TIMEOUT
+        before, now = 0.0, self._cpu()
+        while now - before > 1 / TICKS and time.monotonic() < deadline:
+            time.sleep(STILL_SECONDS)
+            before, now = now, self._cpu()
+
+    def _cpu(self) -> float:
+        return cpu_seconds([*self._pids, *self._servers])
 
     def _now(self) -> tuple[float, float, float, float]:
         wal = _number(self._connection, "SELECT pg_current_wal_lsn() - '0/0'")

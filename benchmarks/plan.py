@@ -165,6 +165,15 @@ QUICK = [
     Row("ours-bulk", "bulk", "ours, defer_many by thousands", "-", OURS, "bulk", {"n": 10_000}),
 ]
 QUICK_ROUNDS = 2
+
+# What `python -m benchmarks.pairs` compares: two to four seconds each.
+PAIRS = [
+    drain("noop", "no-op jobs", "async", OURS, "1", 50_000, group="pairs", to_last_end=True),
+    drain("plain", "no-op jobs", "sync", OURS, "1", 20_000, group="pairs", task="sync_noop", to_last_end=True),
+    drain("read", "one ORM read", "sync", OURS, "1", 8_000, group="pairs", task="read", to_last_end=True),
+    drain("insert", "one ORM insert, atomic", "sync", OURS, "1", 5_000, group="pairs", task="insert", to_last_end=True),
+    pickup("pickup", "single no-op jobs", "async", OURS, config="1", n=300, to_last_end=True),
+]
 # fmt: on
 
 

@@ -1,4 +1,4 @@
-"""The one row that the tasks "insert" write, by Django's ORM; ours and the Django-based peers'."""
+"""The row that tasks write or read by Django's ORM; ours and the Django-based peers'."""
 
 from typing import ClassVar
 
@@ -27,3 +27,8 @@ class Row(models.Model):
 def insert_row(seq: int) -> None:
     """Insert one row."""
     Row.objects.create(seq=seq, note="done", made_at=timezone.now())
+
+
+def read_row(seq: int) -> None:
+    """Ask for one row."""
+    Row.objects.filter(seq=seq).first()

@@ -11,16 +11,20 @@ __all__ = [
     "app",
     "create_user",
     "debug_task",
+    "delete_unactivated_accounts",
     "delete_user",
     "get_user",
     "list_users",
     "prune_ended_tasks",
     "recover_unsent_activation_emails",
+    "send_account_reminder",
     "send_activation_email",
+    "send_password_reset_email",
     "update_user",
 ]
 
 NOT_FOUND = {"user_not_found": "There is no such user."}
+PROTECTED = {"permission_denied": "The caller may not do this to this user."}
 TAKEN = {
     "username_taken": "Another user has this username.",
     "email_taken": "Another user has this e-mail address.",
@@ -59,13 +63,16 @@ class UserChanged(TypedDict):
     message: str
 
 
+# Upkeep is no good behind the work it is for.
+BEFORE_OTHERS = 1000
+
 # What a mail server that is away or busy comes to.
 MAIL_ERRORS = (*TRANSIENT_ERRORS, smtplib.SMTPException, OSError)
 
 
-@declare(queue="upkeep")
+@declare(queue="upkeep", priority=BEFORE_OTHERS, lock="prune_ended_tasks")
 def prune_ended_tasks(timestamp: int) -> None:
-    """Delete what ended longer ago than it is kept; scheduled every night."""
+    """Delete what ended longer ago than it is kept; scheduled every minute."""
 
 
 @declare(queue="debug")
@@ -94,7 +101,7 @@ def create_user(username: str, email: str, first_name: str = "", last_name: str 
     subject="user",
     lock="user:{user_id}",
     result=UserChanged,
-    errors={**NOT_FOUND, **TAKEN},
+    errors={**NOT_FOUND, **PROTECTED, **TAKEN},
 )
 def update_user(
     user_id: UUID,
@@ -113,7 +120,7 @@ def update_user(
     subject="user",
     lock="user:{user_id}",
     result=UserChanged,
-    errors=NOT_FOUND,
+    errors={**NOT_FOUND, **PROTECTED},
 )
 def delete_user(user_id: UUID) -> None:
     """Delete one user."""
@@ -123,6 +130,21 @@ def delete_user(user_id: UUID) -> None:
 @declare(queue="mail", lock="activation-mail:{user_pk}", retry=RetryPolicy(on=MAIL_ERRORS))
 def send_activation_email(user_pk: UUID) -> None:
     """Mail a user the link that activates their account, unless it was sent already."""
+
+
+@declare(queue="mail", lock="account-reminder:{user_pk}", retry=RetryPolicy(on=MAIL_ERRORS))
+def send_account_reminder(user_pk: UUID) -> None:
+    """Tell a user that somebody signed up with their address, once a day at most."""
+
+
+@declare(queue="mail", sensitive=("email",), retry=RetryPolicy(on=MAIL_ERRORS))
+def send_password_reset_email(email: str) -> None:
+    """Mail the user of an address, if there is one, a link by which to choose a new password."""
+
+
+@declare(queue="upkeep")
+def delete_unactivated_accounts(timestamp: int) -> None:
+    """Delete accounts that were opened and never activated; scheduled every hour."""
 
 
 @declare(queue="mail")

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from psycopg.conninfo import conninfo_to_dict
 
+from myapp.jobs.hanging import WatchedConnection
+
 Role = Literal["web", "worker", "migrate", "command"]
 
 # A dead peer is noticed after idle 5 s + 3 probes of 2 s; unacknowledged data after 10 s.
@@ -26,10 +28,19 @@ KEEPALIVES: dict[str, Any] = {
     "connect_timeout": 2,
 }
 
+# The same on the server's side, for which the client's settings do nothing: the session of a lost
+# host ends, and lets go of its locks. Over a Unix socket they are ignored.
+SERVER_KEEPALIVES: dict[str, int] = {
+    "tcp_keepalives_idle": KEEPALIVES["keepalives_idle"],
+    "tcp_keepalives_interval": KEEPALIVES["keepalives_interval"],
+    "tcp_keepalives_count": KEEPALIVES["keepalives_count"],
+    "tcp_user_timeout": KEEPALIVES["tcp_user_timeout"],
+}
+
 # Server-side limits a role asks for when it connects, in milliseconds.
 SERVER_LIMITS: dict[Role, dict[str, int]] = {
-    "web": {"statement_timeout": 10_000, "idle_in_transaction_session_timeout": 30_000},
-    "worker": {"idle_in_transaction_session_timeout": 600_000},
+    "web": {"statement_timeout": 8_000, "idle_in_transaction_session_timeout": 30_000},
+    "worker": {"idle_in_transaction_session_timeout": 60_000, "idle_session_timeout": 0},
     "migrate": {"lock_timeout": 5_000},
     "command": {},
 }
@@ -74,6 +85,7 @@ def database_settings(
             "max_size": pool_size,
             "timeout": POOL_TIMEOUT_SECONDS,
             "reconnect_timeout": RECONNECT_SECONDS,
+            "connection_class": WatchedConnection,
         }
     return {"default": default}
 
@@ -83,7 +95,7 @@ def _default_name() -> str:
 
 
 def _server_options(role: Role) -> dict[str, str]:
-    limits = SERVER_LIMITS[role]
+    limits = {**SERVER_KEEPALIVES, **SERVER_LIMITS[role]}
     return {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
 
 

@@ -64,6 +64,9 @@ IN_PRODUCTION = ENVIRONMENT == "production"
 # Signs sessions and links; at least 32 characters of your own in production.
 SECRET_KEY: str = _env.str("SECRET_KEY", DEVELOPMENT_SECRET_KEY)
 
+# Earlier keys, by comma: what they signed stays valid, and new things are signed by SECRET_KEY.
+SECRET_KEY_FALLBACKS: list[str] = _env.list("SECRET_KEY_FALLBACKS", [])
+
 # Django's debug pages. Off by default in development too: they replace the answers of the API.
 DEBUG: bool = _env.bool("DEBUG", False)
 
@@ -76,6 +79,12 @@ CSRF_TRUSTED_ORIGINS: list[str] = _env.list("CSRF_TRUSTED_ORIGINS", [])
 
 # True only behind a proxy that ends TLS and always sets X-Forwarded-Proto: clients could forge it.
 JOBS_BEHIND_TLS_PROXY: bool = _env.bool("JOBS_BEHIND_TLS_PROXY", False)
+
+# Proxies before web that each add to X-Forwarded-For whom they spoke to: how many hops of it are
+# true. By default 1 behind a TLS proxy, else 0, and the header is ignored.
+JOBS_TRUSTED_PROXIES: int | None = _env.int(
+    "JOBS_TRUSTED_PROXIES", None, validate=valid.Range(0, 10)
+)
 
 # "text" for people, "json" for machines.
 LOG_FORMAT: str = _env.str(
@@ -112,6 +121,9 @@ DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
 JOBS_ACTIVATION_LINK_HOURS: int = _env.int(
     "JOBS_ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
 )
+
+# Days after which an account that was opened and never activated is deleted.
+JOBS_UNACTIVATED_DAYS: int = _env.int("JOBS_UNACTIVATED_DAYS", 7, validate=valid.Range(1, 3650))
 
 # --- Mail ------------------------------------------------------------------------------------
 
@@ -197,6 +209,12 @@ JOBS_WORKER_MAX_LOST_THREADS: int = _env.int(
     "JOBS_WORKER_MAX_LOST_THREADS", 2, validate=valid.Range(0, 1000)
 )
 
+# When the connections of task functions are closed: after a run that changed its session, as far as
+# the worker sees it, or after each run that used one.
+JOBS_RESET_CONNECTIONS: str = _env.str(
+    "JOBS_RESET_CONNECTIONS", "when_changed", validate=valid.OneOf(("when_changed", "always"))
+)
+
 # Seconds after which a run is told that it takes too long, and after which it is ended. Tasks may
 # have their own.
 JOBS_SOFT_LIMIT_SECONDS: float = _env.float(
@@ -236,13 +254,20 @@ JOBS_API_PRIORITY_MIN: int = _env.int(
     "JOBS_API_PRIORITY_MIN", -10, validate=valid.Range(-(2**31), 2**31 - 1)
 )
 JOBS_API_PRIORITY_MAX: int = _env.int(
-    "JOBS_API_PRIORITY_MAX", 10, validate=valid.Range(-(2**31), 2**31 - 1)
+    "JOBS_API_PRIORITY_MAX", 0, validate=valid.Range(-(2**31), 2**31 - 1)
 )
 
 # Streams of events one user may hold open in one web process.
 JOBS_STREAMS_PER_USER: int = _env.int(
     "JOBS_STREAMS_PER_USER", 20, validate=valid.Range(0, 1_000_000)
 )
+
+# Requests of one user that may wait for a task's end (Prefer: wait) in one web process; others are
+# answered at once.
+JOBS_WAITS_PER_USER: int = _env.int("JOBS_WAITS_PER_USER", 50, validate=valid.Range(0, 1_000_000))
+
+# Days the record of who did what is kept.
+JOBS_AUDIT_DAYS: int = _env.int("JOBS_AUDIT_DAYS", 365, validate=valid.Range(1, 36_500))
 
 # Days an ended task is kept, with its arguments, result and attempts.
 JOBS_RETENTION_DAYS: int = _env.int("JOBS_RETENTION_DAYS", 30, validate=valid.Range(1, 3650))
@@ -262,6 +287,12 @@ JOBS_THROTTLE_USER_PER_MINUTE: int = _env.int(
 )
 JOBS_THROTTLE_TOKEN_PER_MINUTE: int = _env.int(
     "JOBS_THROTTLE_TOKEN_PER_MINUTE", 6_000, validate=valid.Range(0, 1_000_000_000)
+)
+
+# Failures to sign in that one address may have in a quarter of an hour, and for one name in an
+# hour. 0 is no limit.
+JOBS_THROTTLE_LOGIN_FAILURES: int = _env.int(
+    "JOBS_THROTTLE_LOGIN_FAILURES", 10, validate=valid.Range(0, 1_000_000_000)
 )
 
 # Sign-ups that one address may try in an hour, form and API together. 0 is no limit.
@@ -288,6 +319,8 @@ def _unsafe_in_production() -> list[str]:
     problems = []
     if SECRET_KEY == DEVELOPMENT_SECRET_KEY or len(SECRET_KEY) < 32:
         problems.append("SECRET_KEY: set a key of your own, at least 32 characters, in production.")
+    if any(key == DEVELOPMENT_SECRET_KEY or len(key) < 32 for key in SECRET_KEY_FALLBACKS):
+        problems.append("SECRET_KEY_FALLBACKS: each must be your own, at least 32 characters.")
     if DEBUG:
         problems.append("DEBUG: must be false in production; it shows settings to visitors.")
     if not ALLOWED_HOSTS or any(host in ("*", ".") for host in ALLOWED_HOSTS):

@@ -15,6 +15,7 @@ from myproj.database import Role, database_settings
 BASE_DIR = env.BASE_DIR
 
 SECRET_KEY = env.SECRET_KEY
+SECRET_KEY_FALLBACKS = env.SECRET_KEY_FALLBACKS
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = env.ALLOWED_HOSTS
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
@@ -55,6 +56,7 @@ JOBS_WORKER_GRACE_SECONDS = env.JOBS_WORKER_GRACE_SECONDS
 JOBS_WORKER_MAX_JOBS = env.JOBS_WORKER_MAX_JOBS
 JOBS_WORKER_MAX_MEMORY_MB = env.JOBS_WORKER_MAX_MEMORY_MB
 JOBS_WORKER_MAX_LOST_THREADS = env.JOBS_WORKER_MAX_LOST_THREADS
+JOBS_RESET_CONNECTIONS = env.JOBS_RESET_CONNECTIONS
 JOBS_SOFT_LIMIT_SECONDS = env.JOBS_SOFT_LIMIT_SECONDS
 JOBS_HARD_LIMIT_SECONDS = env.JOBS_HARD_LIMIT_SECONDS
 JOBS_ATOMIC_SECONDS = env.JOBS_ATOMIC_SECONDS
@@ -65,11 +67,14 @@ JOBS_IDEMPOTENCY_KEY_HOURS = env.JOBS_IDEMPOTENCY_KEY_HOURS
 JOBS_API_PRIORITY_MIN = env.JOBS_API_PRIORITY_MIN
 JOBS_API_PRIORITY_MAX = env.JOBS_API_PRIORITY_MAX
 JOBS_STREAMS_PER_USER = env.JOBS_STREAMS_PER_USER
+JOBS_WAITS_PER_USER = env.JOBS_WAITS_PER_USER
+JOBS_AUDIT_DAYS = env.JOBS_AUDIT_DAYS
 JOBS_RETENTION_DAYS = env.JOBS_RETENTION_DAYS
 JOBS_OPEN_TASKS_PER_USER = env.JOBS_OPEN_TASKS_PER_USER
 JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = env.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE
 JOBS_THROTTLE_USER_PER_MINUTE = env.JOBS_THROTTLE_USER_PER_MINUTE
 JOBS_THROTTLE_TOKEN_PER_MINUTE = env.JOBS_THROTTLE_TOKEN_PER_MINUTE
+JOBS_THROTTLE_LOGIN_FAILURES = env.JOBS_THROTTLE_LOGIN_FAILURES
 JOBS_THROTTLE_SIGNUP_PER_HOUR = env.JOBS_THROTTLE_SIGNUP_PER_HOUR
 
 # --- Applications and requests ---------------------------------------------------------------
@@ -87,13 +92,15 @@ INSTALLED_APPS = [
     # The extra "docs-ui": the files of the page at /api/docs/.
     *(["drf_spectacular_sidecar"] if find_spec("drf_spectacular_sidecar") else []),
     "knox",
+    # Before the library, one of whose commands it replaces.
+    "myapp.jobs.workers",
     "procrastinate.contrib.django",
     "myapp.dev",
     "myapp.jobs.observability",
     "myapp.jobs.tracking",
-    "myapp.jobs.workers",
     "myapp.jobs.throttles",
     "myapp.jobs.idempotency",
+    "myapp.jobs.audit",
     "myapp.jobs.access",
     "myapp.jobs.dashboard",
     "myapp.users",
@@ -101,6 +108,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "myapp.jobs.observability.middleware.RequestMiddleware",
+    "myapp.jobs.rest.redirects.SameRequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -108,10 +116,13 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "myapp.jobs.audit.services.AuditMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+# What lacks its final slash is served: see SameRequestMiddleware.
+APPEND_SLASH = False
 ROOT_URLCONF = "myproj.urls"
 ASGI_APPLICATION = "myproj.asgi.application"
 WSGI_APPLICATION = "myproj.wsgi.application"
@@ -150,6 +161,12 @@ AUTH_USER_MODEL = "users.User"
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
+PASSWORD_HASHERS = [
+    "myapp.jobs.access.hashing.BoundedPBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -165,6 +182,7 @@ DJANGO_SUPERUSER_USERNAME = env.DJANGO_SUPERUSER_USERNAME
 DJANGO_SUPERUSER_EMAIL = env.DJANGO_SUPERUSER_EMAIL
 DJANGO_SUPERUSER_PASSWORD = env.DJANGO_SUPERUSER_PASSWORD
 JOBS_ACTIVATION_LINK_HOURS = env.JOBS_ACTIVATION_LINK_HOURS
+JOBS_UNACTIVATED_DAYS = env.JOBS_UNACTIVATED_DAYS
 
 # --- Mail ------------------------------------------------------------------------------------
 
@@ -247,12 +265,17 @@ CSRF_FAILURE_VIEW = "myapp.jobs.rest.errorpages.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 JOBS_BEHIND_TLS_PROXY = env.JOBS_BEHIND_TLS_PROXY
+JOBS_TRUSTED_PROXIES = env.JOBS_TRUSTED_PROXIES
+# Whoever reaches the site by https never sends a cookie in the clear, whatever ends TLS.
+_by_https = env.IN_PRODUCTION and JOBS_PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = JOBS_BEHIND_TLS_PROXY or _by_https
 if JOBS_BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     # One year; the site is only ever spoken to by TLS.
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_SSL_REDIRECT = True
+    # What other hosts below this name do, and lists of browsers, are for whoever owns the name.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     # Platforms probe health by plain HTTP from inside.
     SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
 
@@ -291,6 +314,8 @@ LOGGING: dict[str, Any] = {
         "procrastinate": {"level": "DEBUG" if env.LOG_LEVEL == "DEBUG" else "WARNING"},
         # Scanners try any Host; the 400 they get says it all.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # It names the path, which may hold the key of a link; our own line about it does not.
+        "django.security.csrf": {"level": "CRITICAL"},
         # Our problem answers say and log what happened; Django would log each 4xx once more.
         "django.request": {"level": "CRITICAL"},
     },

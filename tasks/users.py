@@ -58,6 +58,7 @@ def create_user(
 
 @app.implements(menu.update_user, atomic=True)
 def update_user(
+    context: TaskContext,
     *,
     user_id: UUID,
     username: str | None = None,
@@ -74,14 +75,14 @@ def update_user(
         "is_active": is_active,
     }
     changes = {name: value for name, value in fields.items() if value is not None}
-    user = user_update(user_id=user_id, changes=changes)
+    user = user_update(user_id=user_id, changes=changes, actor_id=context.owner_id)
     message = _("Successfully updated user {username}").format(username=user.username)
     return {"user_id": str(user.pk), "message": message}
 
 
 @app.implements(menu.delete_user)
-async def delete_user(*, user_id: UUID) -> dict[str, Any]:
+async def delete_user(context: TaskContext, *, user_id: UUID) -> dict[str, Any]:
     # A service that needs a transaction is plain code, which async code calls like this.
-    user = await sync_to_async(user_delete)(user_id=user_id)
+    user = await sync_to_async(user_delete)(user_id=user_id, actor_id=context.owner_id)
     message = _("Successfully deleted user {username}").format(username=user.username)
     return {"user_id": str(user.pk), "message": message}

@@ -1,9 +1,12 @@
 """Fixtures of every room."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import emptied
+import hypothesis
 import pytest
 from asgiref.sync import SyncToAsync
 from django.contrib.auth.models import Permission
@@ -13,29 +16,59 @@ from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
+from myapp.dev.template import TEMPLATE_DATABASE
 from myapp.jobs.tracking.models import Task
 
 pytest_plugins = ["process_fixtures"]
 
-# Django's flush between transactional tests skips unmanaged tables, and these are the library's.
-EMPTY_THE_QUEUE = (
-    "TRUNCATE procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers,"
-    " procrastinate_workers, workers_workerprocess"
-)
+# Each has a database of its own. Tests wait more than they compute, so that two cores are busy with
+# no fewer.
+PROCESSES = 6
+
+
+def pytest_configure() -> None:
+    """Let transactional tests end in a fraction of the time, and bear a machine that is busy."""
+    emptied.install()
+    hypothesis.settings.register_profile(
+        "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("busy")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through what stays until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes `-n auto` means: none besides this one for a few files, which are
+    through before others would have started.
+    """
+    few = len(config.args) <= 3 and all(".py" in argument for argument in config.args)
+    return 0 if few else PROCESSES
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, django_db_blocker: DjangoDbBlocker
+) -> None:
+    """Let the test database be a copy of the migrated one, where the server has one."""
+    known = "SELECT 1 FROM pg_database WHERE datname = %s"
+    with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
+        cursor.execute(known, [TEMPLATE_DATABASE])
+        if cursor.fetchone():
+            connection.settings_dict["TEST"]["TEMPLATE"] = TEMPLATE_DATABASE
 
 
 @pytest.fixture(autouse=True)
-def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave no job behind, whatever a transactional test committed."""
+def _close_shared_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close the connection over which async code used the ORM: Django leaves it open."""
     yield
     marker = request.node.get_closest_marker("django_db")
     transactional = marker is not None and marker.kwargs.get("transaction")
     if transactional or "transactional_db" in request.fixturenames:
-        blocker: DjangoDbBlocker = request.getfixturevalue("django_db_blocker")
-        # Async code of a test used the ORM in this thread, whose connection nobody else closes.
         SyncToAsync.single_thread_executor.submit(connections.close_all).result()
-        with blocker.unblock(), connection.cursor() as cursor:
-            cursor.execute(EMPTY_THE_QUEUE)
 
 
 @pytest.fixture

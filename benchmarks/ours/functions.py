@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.mark import mark
 from benchmarks.ours import menu
 from benchmarks.ours.worker import app
-from benchmarks.rows import insert_row
+from benchmarks.rows import insert_row, read_row
 
 
 @app.implements(menu.noop)
@@ -18,6 +18,13 @@ async def noop(*, seq: int) -> dict[str, Any]:
 @app.implements(menu.sync_noop)
 def sync_noop(*, seq: int) -> dict[str, Any]:
     mark(seq)
+    return {"seq": seq}
+
+
+@app.implements(menu.read)
+def read(*, seq: int) -> dict[str, Any]:
+    mark(seq)
+    read_row(seq)
     return {"seq": seq}
 
 

@@ -204,7 +204,12 @@ def web() -> Iterator[int]:
         sys.executable, "-m", "uvicorn", "benchmarks.ours.live:application", "--port", str(port),
         "--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "3",
     ]  # fmt: skip
-    environment = {**os.environ, "JOBS_STREAMS_PER_USER": "100000", "LOG_LEVEL": "WARNING"}
+    environment = {
+        **os.environ,
+        "JOBS_STREAMS_PER_USER": "100000",
+        "JOBS_WAITS_PER_USER": "100000",
+        "LOG_LEVEL": "WARNING",
+    }
     process = subprocess.Popen(command, env={**environment, "PROCESS_ROLE": "web"})  # noqa: S603
     try:
         while _is_closed(port):

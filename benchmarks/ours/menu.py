@@ -14,6 +14,11 @@ def sync_noop(seq: int) -> None:
 
 
 @declare(queue="bench")
+def read(seq: int) -> None:
+    """Ask for one row by the ORM, in a plain function."""
+
+
+@declare(queue="bench")
 def insert(seq: int) -> None:
     """Insert one row by the ORM, in one commit with the job's end."""
 

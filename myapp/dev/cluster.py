@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess  # nosec B404 # see process.py
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,8 +37,12 @@ INITDB_OPTIONS = (
 SHOWN_LINES = 12
 
 
-def prepare(home: Home, binaries: Binaries, *, durable: bool) -> None:
+def prepare(
+    home: Home, binaries: Binaries, *, durable: bool, fill: Callable[[Home], None] | None = None
+) -> None:
     """Leave `home` ready for a server; call it while holding the lock and when none answers.
+
+    A home without data gets them from `fill`, or else from initdb.
 
     Raises:
         InitError: initdb failed, for instance because the disk is full.
@@ -48,6 +53,8 @@ def prepare(home: Home, binaries: Binaries, *, durable: bool) -> None:
     if home.data.exists():
         _check_major(home, binaries)
         _clear_after_crash(home)
+    elif fill:
+        fill(home)
     else:
         _initdb(home, binaries, durable=durable)
     shutil.rmtree(home.sockets, ignore_errors=True)

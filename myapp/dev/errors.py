@@ -75,3 +75,9 @@ class DemoFailedError(DevError):
     """The demo job ended {status}: {error}"""
 
     code = "demo_failed"
+
+
+class MigrationsFailedError(DevError):
+    """The migrations failed (see above), so there is no database for tests to copy."""
+
+    code = "migrations_failed"

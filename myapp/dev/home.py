@@ -21,6 +21,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,6 +35,10 @@ DATABASE = "jobs"
 # For what cannot live in the checkout. Everyone may write here, so nothing found is trusted unless
 # it is ours. Not TMPDIR: every process of a user must find the same place.
 SHARED = Path("/var/tmp")  # noqa: S108 # nosec B108 # see above
+
+# Throwaway servers live in memory where there is enough: files are made and removed in no time.
+MEMORY = Path("/dev/shm")  # noqa: S108 # nosec B108 # as for SHARED
+MEMORY_BYTES = 2 * 2**30
 
 # `nobody` exists on practically every system, so the choice stays the same when a Postgres package
 # is installed later and brings its own user.
@@ -94,7 +99,7 @@ class Home:
             ForeignDirectoryError: it holds something that we did not put there.
             WrongOwnerError: it is another user's.
         """
-        _make_parents(self.path.parent, visible=self.account is not None)
+        _make_parent(self.path.parent)
         _make_or_check(self.path)
         if self.short_path:
             _make_or_check(self.short_path)
@@ -111,8 +116,7 @@ class Home:
 
     def try_lock(self) -> int | None:
         """Return a descriptor that holds the lock until it is closed, or None if another does."""
-        path = self.path / LOCK
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = self._open_lock()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,8 +124,22 @@ class Home:
             return None
         return descriptor
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock during the block; wait for it first, however long another holds it."""
+        descriptor = self._open_lock()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _open_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self.path / LOCK, flags, 0o600)
 
 
 def checkout_home(root: Path) -> Home:
@@ -137,15 +155,37 @@ def checkout_home(root: Path) -> Home:
     return home
 
 
+def template_home(root: Path) -> Home:
+    """Return where the template of the checkout at `root` is kept (template.py): for each user
+    another, so that root and an ordinary user may share a checkout. Nothing is created.
+    """
+    root = root.resolve()
+    name = f"test-template-{os.geteuid()}"
+    if os.access(_existing(root / "var"), os.W_OK, effective_ids=True):
+        return Home(root / "var" / name, None)
+    return Home(SHARED / f"{NAME}-{name}-{_digest(root)}", None)
+
+
 def throwaway_home() -> Home:
     """Return a home that no other server uses; nothing is created."""
     token = secrets.token_hex(4)
-    return Home(SHARED / f"{_throwaway_prefix()}{token}", server_account())
+    return Home(place_of_throwaways() / f"{_throwaway_prefix()}{token}", server_account())
+
+
+def place_of_throwaways() -> Path:
+    """Return MEMORY where servers fit in and programs may run, else SHARED."""
+    with suppress(OSError):
+        found = os.statvfs(MEMORY)
+        runs_programs = not found.f_flag & os.ST_NOEXEC
+        if runs_programs and found.f_bavail * found.f_frsize >= MEMORY_BYTES:
+            return MEMORY
+    return SHARED
 
 
 def sweep_throwaways() -> None:
     """Remove the homes of throwaway servers whose launcher was killed."""
-    for path in SHARED.glob(f"{_throwaway_prefix()}*"):
+    pattern = f"{_throwaway_prefix()}*"
+    for path in chain(SHARED.glob(pattern), MEMORY.glob(pattern)):
         home = Home(path, None)
         # A home is marked after it was locked, so a marked one without lock is nobody's.
         if not _is_our_directory(path) or not home.is_marked:
@@ -199,12 +239,16 @@ def _existing(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if each.exists())
 
 
-def _make_parents(path: Path, *, visible: bool) -> None:
-    """Make `path`, which need not be ours; `visible` opens what we make to the server's user."""
+def _make_parent(path: Path) -> None:
+    """Make `path`, which need not be ours: others may enter it and see nothing. As root it belongs
+    to the owner of the checkout, who could not keep anything beside our home otherwise.
+    """
     with suppress(FileExistsError):
-        path.mkdir()
-        if visible:
-            path.chmod(0o755)
+        path.mkdir(mode=0o711)
+        path.chmod(0o711)
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _make_or_check(path: Path) -> None:

@@ -1,6 +1,8 @@
 """Mails of development: one file each, in var/mail/, with links that can be copied."""
 
 import email.policy
+from pathlib import Path
+from typing import Any
 
 from django.core.mail import EmailMessage
 from django.core.mail.backends.filebased import EmailBackend
@@ -11,7 +13,14 @@ _WHOLE_LINES = email.policy.default.clone(max_line_length=998)
 
 
 class ReadableFileBackend(EmailBackend):
-    """Django's file backend, whose files show the text as the reader of the mail sees it."""
+    """Django's file backend, whose files show the text as the reader of the mail sees it.
+
+    A mail has links that let in whoever follows them: nobody but our user reads the directory.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        Path(self.file_path).chmod(0o700)
 
     def write_message(self, message: EmailMessage) -> None:
         """Write one mail to the open file."""

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess  # nosec B404 # see process.py
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +70,12 @@ class ServerFacts:
 class PostgresServer:
     """One embedded server and the home it lives in."""
 
-    def __init__(self, home: Home, *, is_throwaway: bool) -> None:
+    def __init__(
+        self, home: Home, *, is_throwaway: bool, fill: Callable[[Home], None] | None = None
+    ) -> None:
         self.home = home
         self.is_throwaway = is_throwaway
+        self._fill = fill
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -81,9 +84,12 @@ class PostgresServer:
         return cls(checkout_home(root), is_throwaway=False)
 
     @classmethod
-    def throwaway(cls) -> Self:
-        """A fast server in a directory of its own, which is removed at the end."""
-        return cls(throwaway_home(), is_throwaway=True)
+    def throwaway(cls, fill: Callable[[Home], None] | None = None) -> Self:
+        """A fast server in a directory of its own, which is removed at the end.
+
+        `fill` puts the data directory into the home, in place of initdb (see template.py).
+        """
+        return cls(throwaway_home(), is_throwaway=True, fill=fill)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -106,12 +112,33 @@ class PostgresServer:
         with ExitStack() as stack:
             lock = self._lock(stack)
             binaries = binaries_for(self.home.account, home=self.home.path)
-            prepare(self.home, binaries, durable=not self.is_throwaway)
-            stack.callback(self._stop)
+            prepare(self.home, binaries, durable=not self.is_throwaway, fill=self._fill)
+            stack.callback(self.stop)
             self._start(binaries, lock)
             self._wait_until_it_answers()
-            self._create_database()
+            self.create_database(DATABASE)
             yield self.home.url()
+
+    def create_database(self, name: str) -> None:
+        """Create the database if there is none of this name; only while `running()`."""
+        import psycopg  # noqa: PLC0415 - as in facts()
+
+        with psycopg.connect(self.home.url("postgres"), autocommit=True) as connection:
+            known = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if not connection.execute(known, [name]).fetchone():
+                connection.execute(f"CREATE DATABASE {name}")
+
+    def stop(self) -> None:
+        """Stop the server before the block of `running()` ends, which does nothing more then."""
+        # Our own child, not reaped yet: the pid cannot be another's.
+        if self._process is None:
+            return
+        for asked in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            self._process.send_signal(asked)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+                break
+        self._process = None
 
     def facts(self) -> ServerFacts | None:
         """Return what the server says of itself, or None if none of ours answers."""
@@ -212,25 +239,6 @@ class PostgresServer:
 
     def _start_error(self, reason: str) -> StartError:
         return StartError(reason=reason, log=self.home.log, output=self.log_end())
-
-    def _create_database(self) -> None:
-        import psycopg  # noqa: PLC0415 - as in facts()
-
-        with psycopg.connect(self.home.url("postgres"), autocommit=True) as connection:
-            known = "SELECT 1 FROM pg_database WHERE datname = %s"
-            if not connection.execute(known, [DATABASE]).fetchone():
-                connection.execute(f"CREATE DATABASE {DATABASE}")
-
-    def _stop(self) -> None:
-        # Our own child, not reaped yet: the pid cannot be another's.
-        if self._process is None:
-            return
-        for asked in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            self._process.send_signal(asked)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
-                break
-        self._process = None
 
 
 def _quoted(path: Path) -> str:

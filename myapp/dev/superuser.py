@@ -66,7 +66,7 @@ def _kept_password(file: Path) -> str:
     if file.exists() and (kept := file.read_text().strip()):
         return kept
     password = secrets.token_urlsafe(12)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     # Readable by its owner only, from its first byte on.
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as secret:
         secret.write(password + "\n")

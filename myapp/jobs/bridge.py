@@ -15,17 +15,21 @@ from django.utils.module_loading import import_string
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import REDACTED, Arguments, ArgumentsRefusedError
-from myapp.jobs.deferral import (
+from myapp.jobs.defer_options import (
     MAX_LOCK_LENGTH,
-    MAX_QUEUE_NAME_BYTES,
-    AlreadyWaitingError,
     BadDeferOptionError,
     DeferOptions,
+    OptionArguments,
+    UnfitError,
+    plain_text,
+    priority,
+    queue_name,
+)
+from myapp.jobs.deferral import (
+    AlreadyWaitingError,
     Deferred,
     ItemsRefusedError,
-    OptionArguments,
     owned_by,
-    queue_name_fits,
     uuid7,
     write,
     write_many,
@@ -249,7 +253,7 @@ class ConfiguredTask[**P]:
             "priority": spec.priority if options.priority is None else options.priority,
             "queueing_lock": options.unique or options.queueing_lock,
             "schedule_at": options.schedule_at,
-            "schedule_in": options.delay,
+            "schedule_in": options.schedule_in,
             "related_table": spec.subject,
             "operation": spec.operation,
             "correlation_id": correlation_id(),
@@ -337,10 +341,10 @@ def _run_if_eager(deferred: list[Deferred]) -> None:
 
 def _check_declaration(spec: TaskSpec[...]) -> None:
     reason = None
-    if len(spec.name) > MAX_TASK_NAME_LENGTH:
+    if unfit := _unfit_column(spec):
+        reason = unfit
+    elif len(spec.name) > MAX_TASK_NAME_LENGTH:
         reason = f"its name is longer than {MAX_TASK_NAME_LENGTH} characters."
-    elif not queue_name_fits(spec.queue):
-        reason = f"its queue name must have 1 to {MAX_QUEUE_NAME_BYTES} bytes."
     elif unknown := spec.sensitive - spec.arguments.names:
         reason = f"sensitive names no argument: {', '.join(sorted(unknown))}."
     elif f"{spec.subject}_id" in spec.sensitive:
@@ -351,6 +355,18 @@ def _check_declaration(spec: TaskSpec[...]) -> None:
         reason = f"its result {spec.result!r} is not a TypedDict."
     if reason:
         raise BadDeclarationError(name=spec.name, reason=reason)
+
+
+def _unfit_column(spec: TaskSpec[...]) -> str | None:
+    for name, read in (("queue", queue_name), ("priority", priority), ("lock", plain_text)):
+        value = getattr(spec, name)
+        if name == "lock" and value is None:
+            continue
+        try:
+            read(value)
+        except UnfitError as unfit:
+            return f"its {name} does not fit: {unfit}"
+    return None
 
 
 def lock_fits(template: str, spec: TaskSpec[...]) -> bool:

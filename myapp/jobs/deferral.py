@@ -1,32 +1,23 @@
-"""Deferring jobs: the options, and the statements that write a Task together with its job."""
+"""Deferring jobs: the statements that write a Task together with its job."""
 
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.utils.timezone import is_naive
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.json_values import JSONTooLargeError
 from myapp.jobs.prepared import prepared_cursor
-
-# Procrastinate notifies on a channel named after the queue; Postgres allows a channel 63 bytes.
-MAX_QUEUE_NAME_BYTES = 40
-MAX_LOCK_LENGTH = 255
-PRIORITIES = range(-(2**31), 2**31)
-MAX_TAGS = 10
-MAX_TAG_LENGTH = 64
 
 # Each look that finds nothing means that another job took the lock and let go of it meanwhile.
 _LOOKS = 10
@@ -41,15 +32,6 @@ _MAX_PROBLEMS_SAID = 5
 _SQL = Path(__file__).parent / "tracking" / "sql"
 _DEFER_SQL = (_SQL / "defer.sql").read_text()
 _DEFER_MANY_SQL = (_SQL / "defer_many.sql").read_text()
-_owner_id: ContextVar[Any] = ContextVar("owner_id", default=None)
-
-
-class BadDeferOptionError(AppError):
-    """Option {option} cannot be used: {reason}"""
-
-    code = "bad_defer_option"
-    option: str
-    reason: str
 
 
 class AlreadyWaitingError(AppError):
@@ -96,106 +78,45 @@ class Deferred:
     created: bool = True
 
 
-class OptionArguments(TypedDict, total=False):
-    """The options by name, for callers' type checkers; see DeferOptions."""
+class Owner(NamedTuple):
+    """Whose Tasks are deferred now, and what that user must still be allowed when one runs."""
 
-    lock: str | None
-    queue: str | None
-    priority: int | None
-    schedule_at: datetime | None
-    schedule_in: timedelta | Mapping[str, int] | None
-    queueing_lock: str | None
-    unique: str | None
-    tags: Iterable[str] | None
+    user_id: Any = None
+    permission: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeferOptions:
-    """How one job differs from its declaration; None keeps what is declared.
-
-    `schedule_in`: a timedelta, or its parts as in {"minutes": 5}; by the database's clock.
-    `schedule_at`: an aware datetime. `queueing_lock`: at most one job with it waits, another is an
-    AlreadyWaitingError. `unique`: the same, but the job that waits comes back.
-    `tags`: words to find the Task by, in no order and each once: 10 at most, of up to 64 printable
-    characters.
-    """
-
-    lock: str | None = None
-    queue: str | None = None
-    priority: int | None = None
-    schedule_at: datetime | None = None
-    schedule_in: timedelta | Mapping[str, int] | None = None
-    queueing_lock: str | None = None
-    unique: str | None = None
-    tags: Iterable[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.tags is not None and not isinstance(self.tags, str):
-            object.__setattr__(self, "tags", tuple(dict.fromkeys(self.tags)))  # read once
-        for option, reason in self._problems():
-            raise BadDeferOptionError(option=option, reason=reason)
-
-    @property
-    def delay(self) -> timedelta | None:
-        if isinstance(self.schedule_in, Mapping):
-            return timedelta(**self.schedule_in)
-        return self.schedule_in
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        if self.schedule_at and self.schedule_in is not None:
-            yield "schedule_in", "schedule_at is given as well."
-        if self.schedule_at and is_naive(self.schedule_at):
-            yield "schedule_at", "it has no time zone."
-        if self.queueing_lock and self.unique:
-            yield "unique", "queueing_lock is given as well."
-        if self.priority is not None and self.priority not in PRIORITIES:
-            yield "priority", "it must lie within 32 bits."
-        if self.queue is not None and not queue_name_fits(self.queue):
-            yield "queue", f"its name must have 1 to {MAX_QUEUE_NAME_BYTES} bytes."
-        for option in ("lock", "queueing_lock", "unique"):
-            if len(getattr(self, option) or "") > MAX_LOCK_LENGTH:
-                yield option, f"it is longer than {MAX_LOCK_LENGTH} characters."
-        yield from _problems_of_tags(self.tags or ())
-
-
-def _problems_of_tags(tags: Iterable[object]) -> Iterator[tuple[str, str]]:
-    names = list(tags)
-    if isinstance(tags, str):
-        yield "tags", "it is one text, not several."
-    elif len(names) > MAX_TAGS:
-        yield "tags", f"there are more than {MAX_TAGS}."
-    elif not all(isinstance(name, str) and tag_fits(name) for name in names):
-        yield "tags", f"each must be a text of 1 to {MAX_TAG_LENGTH} printable characters."
-
-
-def tag_fits(name: str) -> bool:
-    """Tell whether this can be a tag."""
-    return 0 < len(name) <= MAX_TAG_LENGTH and name.isprintable()
-
-
-def queue_name_fits(name: str) -> bool:
-    """Tell whether a queue can have this name."""
-    return 0 < len(name.encode()) <= MAX_QUEUE_NAME_BYTES
+NOBODY = Owner()
+_owner: ContextVar[Owner] = ContextVar("owner", default=NOBODY)
 
 
 @contextmanager
-def owned_by(user_id: object) -> Iterator[None]:
-    """Let Tasks deferred in the block belong to the user with this primary key (None: nobody)."""
-    token = _owner_id.set(user_id)
+def owned_by(user_id: object, *, permission: str | None = None) -> Iterator[None]:
+    """Let Tasks deferred in the block belong to the user with this primary key (None: nobody).
+
+    With a `permission` such as "users.add_user" each run of their jobs begins with the question
+    whether the user is active and holds it; "" asks for an active user alone. Without one (None)
+    nothing is asked: the code that defers answers for what it does.
+    """
+    token = _owner.set(Owner(user_id, permission))
     try:
         yield
     finally:
-        _owner_id.reset(token)
+        _owner.reset(token)
+
+
+def present_owner() -> Any:
+    """Return the key of the user to whom Tasks belong that are deferred now; None: to nobody."""
+    return _owner.get().user_id
 
 
 def own_context(user_id: object) -> None:
     """Let Tasks deferred in the current contextvars context, from now on, belong to this user."""
-    _owner_id.set(user_id)
+    _owner.set(Owner(user_id))
 
 
 def write(row: dict[str, Any], *, return_waiting: bool) -> Deferred:
     """Execute the statement for `row`; tell of the job that waits, or raise AlreadyWaitingError."""
-    parameters = {**row, "task_id": uuid7(), "owner_id": _owner_id.get()}
+    parameters = {**row, **_owner_columns(), "task_id": uuid7()}
     for _ in range(_LOOKS):
         with prepared_cursor() as cursor:
             cursor.execute(_DEFER_SQL, parameters)
@@ -226,11 +147,16 @@ def write_many(shared: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) ->
     with together:
         for texts in statements:
             # One JSON document is a little faster than arrays to unnest, and one parameter.
-            parameters = {**shared, "owner_id": _owner_id.get(), "items": f"[{','.join(texts)}]"}
+            parameters = {**shared, **_owner_columns(), "items": f"[{','.join(texts)}]"}
             with connection.cursor() as cursor:
                 cursor.execute(_DEFER_MANY_SQL, parameters)
                 job_ids.extend(job_id for (job_id,) in cursor.fetchall())
     return [Deferred(*ids) for ids in zip(task_ids, job_ids, strict=True)]
+
+
+def _owner_columns() -> dict[str, Any]:
+    owner = _owner.get()
+    return {"owner_id": owner.user_id, "permission": owner.permission}
 
 
 def _as_json(task_id: UUID, item: Mapping[str, Any]) -> str:

@@ -77,6 +77,17 @@ def storable_text(text: str, *, max_length: int) -> str:
     return f"{clean[:half]} [...] {clean[-half:]}"
 
 
+def text_refusal(text: str) -> str | None:
+    """Return why Postgres cannot store `text`, as a sentence; None if it can."""
+    if "\x00" in text:
+        return _("The NUL character cannot be stored.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _("Half of a surrogate pair is not a character.")
+    return None
+
+
 def escape_pointer(token: str) -> str:
     """Return one reference token of a JSON pointer (RFC 6901)."""
     return token.replace("~", "~0").replace("/", "~1")
@@ -99,7 +110,7 @@ def _refusals(value: object, pointer: str, depth: int) -> Iterator[tuple[str, st
 def _key_refusals(key: object, pointer: str) -> Iterator[tuple[str, str]]:
     if not isinstance(key, str):
         yield pointer, _("Keys must be strings, not {kind}.").format(kind=type(key).__name__)
-    elif reason := _text_refusal(key):
+    elif reason := text_refusal(key):
         yield pointer, _("A key is not valid: {reason}").format(reason=reason)
 
 
@@ -115,16 +126,6 @@ def _scalar_refusal(value: object) -> str | None:
             # Postgres writes 1e16 out, and whoever reads it back reads an integer.
             return None if abs(value) <= MAX_INTEGER else _("Numbers must lie within 2^53.")
         case str():
-            return _text_refusal(value)
+            return text_refusal(value)
         case other:
             return _("A {kind} is not a JSON value.").format(kind=type(other).__name__)
-
-
-def _text_refusal(text: str) -> str | None:
-    if "\x00" in text:
-        return _("The NUL character cannot be stored.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _("Half of a surrogate pair is not a character.")
-    return None

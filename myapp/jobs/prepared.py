@@ -28,7 +28,9 @@ def prepared_cursor() -> CursorWrapper:
     # Here and not above: it loads psycopg, and a web process may only mean to defer some day.
     from django.db.backends.postgresql.base import ServerBindingCursor  # noqa: PLC0415
 
-    cursor: Any = ServerBindingCursor(raw)  # type: ignore[call-arg] # the stub is of psycopg 2
+    # A worker watches what runs on its connections.
+    factory: Any = getattr(raw, "prepared_cursor_factory", ServerBindingCursor)
+    cursor: Any = factory(raw)
     if connection.queries_logged:
         return connection.make_debug_cursor(cursor)
     return connection.make_cursor(cursor)

@@ -14,10 +14,9 @@ from myapp import tasks
 from myapp.jobs.rest.door import accepted, deferring
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
-from myapp.jobs.rest.options import OPTION_NAMES, defer_options
 from myapp.jobs.rest.strictness import refuse_query
 from myapp.users.accounts import applicant, enter
-from myapp.users.errors import EmailTakenError, UsernameTakenError
+from myapp.users.errors import UsernameTakenError
 from myapp.users.serializers import (
     SignupInput,
     UserCreateInput,
@@ -81,22 +80,23 @@ class SignupApi(APIView):
             description=_("Create an inactive user and mail them the link that activates them."),
             message=_("Task created to send the activation e-mail"),
             body=SignupInput,
+            takes_options=False,
         )
     )
     def post(self, request: Request) -> Response:
         """Create an inactive user and mail them the link that activates the account."""
-        refuse_query(request, beside=OPTION_NAMES)
+        refuse_query(request)
         body = SignupInput(data=request.data)
         body.is_valid(raise_exception=True)
-        options, account = defer_options(request), body.validated_data
+        account = body.validated_data
         user = applicant(email=account["email"], password=account["password"])
 
         def write() -> list[UUID]:
-            return [enter(user, username=account.get("username", ""), options=options).task_id]
+            return [enter(user, username=account.get("username", "")).task_id]
 
         try:
             return answer_once(request, write, answer=_signed_up, body=request.data)
-        except (UsernameTakenError, EmailTakenError) as error:
+        except UsernameTakenError as error:
             taken = ErrorDetail(str(error.hint), code=error.code)
             raise ValidationError({error.field: [taken]}) from None
 

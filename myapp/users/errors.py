@@ -35,6 +35,20 @@ class UserNotFoundError(AppError):
     user_id: UUID
 
 
+class UserInvalidError(AppError):
+    """The user cannot be like this: {reason}"""
+
+    code = "user_invalid"
+    reason: str
+
+
+class UserProtectedError(AppError):
+    """User {user_id} may be changed or deleted by staff of the same rank alone."""
+
+    code = "permission_denied"
+    user_id: UUID
+
+
 class BadCursorError(AppError):
     """The cursor is not one of this list."""
 

@@ -9,15 +9,37 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from myapp.users.models import User
+from myapp.users.names import (
+    MAX_ADDRESS_LENGTH,
+    MAX_USERNAME_LENGTH,
+    check_mailable,
+    normal_address,
+    normal_username,
+)
 from myapp.users.serializers import MAX_PASSWORD_LENGTH
+
+
+class AddressField(forms.EmailField):
+    """An address, normalised before it is checked."""
+
+    def to_python(self, value: Any) -> str:
+        return normal_address(super().to_python(value) or "")
+
+
+class UsernameField(forms.CharField):
+    """A username, normalised before it is checked."""
+
+    def to_python(self, value: Any) -> str:
+        return normal_username(super().to_python(value) or "")
 
 
 class SignupForm(forms.Form):
     """What a person gives to sign up."""
 
-    email = forms.EmailField(
+    email = AddressField(
         label=_("E-mail address"),
-        max_length=254,
+        max_length=MAX_ADDRESS_LENGTH,
+        validators=[check_mailable],
         widget=forms.EmailInput(attrs={"autocomplete": "email", "autofocus": True}),
     )
     password = forms.CharField(
@@ -27,9 +49,9 @@ class SignupForm(forms.Form):
         help_text=_("At least 8 characters, not only digits, not a common one."),
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
-    username = forms.CharField(
+    username = UsernameField(
         label=_("Username (optional)"),
-        max_length=150,
+        max_length=MAX_USERNAME_LENGTH,
         required=False,
         validators=[UnicodeUsernameValidator()],
         help_text=_("Made from your e-mail address when left empty."),
@@ -45,3 +67,25 @@ class SignupForm(forms.Form):
             except ValidationError as error:
                 self.add_error("password", error)
         return cleaned
+
+
+class ActivationForm(forms.Form):
+    """What a person gives to activate an account."""
+
+    password = forms.CharField(
+        label=_("Password"),
+        strip=False,
+        max_length=MAX_PASSWORD_LENGTH,
+        help_text=_("The one you chose when you signed up, or a new one."),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "autofocus": True}),
+    )
+
+
+class PasswordResetForm(forms.Form):
+    """The address of whoever has forgotten the password."""
+
+    email = AddressField(
+        label=_("E-mail address"),
+        max_length=MAX_ADDRESS_LENGTH,
+        widget=forms.EmailInput(attrs={"autocomplete": "email", "autofocus": True}),
+    )

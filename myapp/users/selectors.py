@@ -89,3 +89,16 @@ def users_without_activation_mail() -> list[UUID]:
         .order_by("created_at", "pk")
         .values_list("pk", flat=True)
     )
+
+
+def in_reach(user: User, *, of: User | None) -> bool:
+    """Tell whether `of`, who holds the permission for it, may change or delete this very user.
+
+    Superusers are for superusers, staff for staff: whoever could change their address would sign in
+    as them.
+    """
+    if of is None:
+        return False
+    if user.is_superuser:
+        return of.is_superuser
+    return of.is_superuser or of.is_staff or not user.is_staff

@@ -17,7 +17,37 @@ from myapp.jobs.rest.serializers import (
 )
 from myapp.users.errors import BadCursorError
 from myapp.users.models import User
+from myapp.users.names import (
+    MAX_ADDRESS_LENGTH,
+    MAX_USERNAME_LENGTH,
+    check_mailable,
+    normal_address,
+    normal_username,
+)
 from myapp.users.selectors import MAX_PAGE, UserCursor
+
+
+class UsernameField(StrictCharField):
+    """A username, normalised before it is checked."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=MAX_USERNAME_LENGTH, **options)
+        self.validators.append(UnicodeUsernameValidator())
+
+    def to_internal_value(self, data: Any) -> str:
+        return normal_username(super().to_internal_value(data))
+
+
+class AddressField(StrictEmailField):
+    """An address that a mail can be sent to, normalised before it is checked."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=MAX_ADDRESS_LENGTH, **options)
+        self.validators.append(check_mailable)
+
+    def to_internal_value(self, data: Any) -> str:
+        return normal_address(super().to_internal_value(data))
+
 
 # Longer than any password manager makes them; a hash of a megabyte costs us, not who sends it.
 MAX_PASSWORD_LENGTH = 256
@@ -34,13 +64,11 @@ MAX_PASSWORD_LENGTH = 256
 class SignupInput(StrictSerializer):
     """The body of POST /api/signup/."""
 
-    email = StrictEmailField(max_length=254)
+    email = AddressField()
     password = StrictCharField(
         max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False, write_only=True
     )
-    username = StrictCharField(
-        max_length=150, validators=[UnicodeUsernameValidator()], required=False, allow_blank=True
-    )
+    username = UsernameField(required=False, allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         user = User(username=attrs.get("username", ""), email=attrs["email"])
@@ -59,8 +87,8 @@ class SignupInput(StrictSerializer):
 class UserCreateInput(StrictSerializer):
     """The body of POST /api/users/."""
 
-    username = StrictCharField(max_length=150, validators=[UnicodeUsernameValidator()])
-    email = StrictEmailField(max_length=254)
+    username = UsernameField()
+    email = AddressField()
     first_name = StrictCharField(max_length=150, required=False, allow_blank=True)
     last_name = StrictCharField(max_length=150, required=False, allow_blank=True)
 
@@ -71,10 +99,8 @@ class UserCreateInput(StrictSerializer):
 class UserUpdateInput(StrictSerializer):
     """The body of PUT and PATCH /api/users/{id}/: just the fields to change."""
 
-    username = StrictCharField(
-        max_length=150, validators=[UnicodeUsernameValidator()], required=False
-    )
-    email = StrictEmailField(max_length=254, required=False)
+    username = UsernameField(required=False)
+    email = AddressField(required=False)
     first_name = StrictCharField(max_length=150, required=False, allow_blank=True)
     last_name = StrictCharField(max_length=150, required=False, allow_blank=True)
     is_active = StrictBooleanField(required=False)

@@ -1,13 +1,22 @@
 """Writes of users."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from myapp.users.errors import EmailTakenError, UsernameTakenError, UserNotFoundError
+from myapp.users.errors import (
+    EmailTakenError,
+    UserInvalidError,
+    UsernameTakenError,
+    UserNotFoundError,
+    UserProtectedError,
+)
 from myapp.users.models import User
+from myapp.users.names import normal_address, normal_username
+from myapp.users.selectors import in_reach
 
 
 def user_create(
@@ -16,14 +25,12 @@ def user_create(
     """Create the user with this id and no password; safe to repeat with the same id.
 
     Raises:
+        UserInvalidError: a name or the address cannot be used.
         UsernameTakenError, EmailTakenError: another user has it.
     """
-    user = User(
-        pk=user_id,
-        **_normalised({"username": username, "email": email}),
-        first_name=first_name,
-        last_name=last_name,
-    )
+    user = User(pk=user_id)
+    _set(user, {"username": username, "email": email})
+    _set(user, {"first_name": first_name, "last_name": last_name})
     user.set_unusable_password()
     try:
         with transaction.atomic():
@@ -33,17 +40,22 @@ def user_create(
     return user
 
 
-def user_update(*, user_id: UUID, changes: Mapping[str, str | bool]) -> User:
+def user_update(
+    *, user_id: UUID, changes: Mapping[str, str | bool], actor_id: UUID | None = None
+) -> User:
     """Set the fields in `changes`; safe to repeat.
+
+    `actor_id`: the user for whom this is done; None: the site itself.
 
     Raises:
         UserNotFoundError: the user is gone.
+        UserProtectedError: the user is out of the actor's reach.
+        UserInvalidError: a name or the address cannot be used.
         UsernameTakenError, EmailTakenError: another user has it.
     """
     with transaction.atomic():
-        user = _locked(user_id)
-        for name, value in _normalised(changes).items():
-            setattr(user, name, value)
+        user = _locked(user_id, actor_id)
+        _set(user, changes)
         try:
             with transaction.atomic():
                 user.save(update_fields=list(changes))
@@ -52,33 +64,43 @@ def user_update(*, user_id: UUID, changes: Mapping[str, str | bool]) -> User:
     return user
 
 
-def user_delete(*, user_id: UUID) -> User:
-    """Delete the user and return what it was.
+def user_delete(*, user_id: UUID, actor_id: UUID | None = None) -> User:
+    """Delete the user for `actor_id` (None: the site itself) and return what it was.
 
     Raises:
         UserNotFoundError: the user is gone already.
+        UserProtectedError: the user is out of the actor's reach.
     """
     with transaction.atomic():
-        user = _locked(user_id)
+        user = _locked(user_id, actor_id)
         user.delete()
     user.pk = user_id  # which Django clears
     return user
 
 
-def _normalised(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields as Django's login form will look for them."""
-    normal = dict(fields)
-    if "username" in fields:
-        normal["username"] = User.normalize_username(fields["username"])
-    if "email" in fields:
-        normal["email"] = User.objects.normalize_email(fields["email"])
-    return normal
+_NORMAL: dict[str, Callable[[str], str]] = {
+    "username": normal_username,
+    "email": normal_address,
+}
 
 
-def _locked(user_id: UUID) -> User:
+def _set(user: User, fields: Mapping[str, Any]) -> None:
+    """Set fields as they are stored, if they can be."""
+    for name, value in fields.items():
+        normal = _NORMAL[name](value) if name in _NORMAL else value
+        field: Any = user._meta.get_field(name)  # noqa: SLF001 # its documented name
+        try:
+            setattr(user, name, field.clean(normal, user))
+        except ValidationError as error:
+            raise UserInvalidError(reason=f"{name}: {' '.join(error.messages)}") from None
+
+
+def _locked(user_id: UUID, actor_id: UUID | None) -> User:
     user = User.objects.select_for_update(no_key=True).filter(pk=user_id).first()
     if user is None:
         raise UserNotFoundError(user_id=user_id)
+    if actor_id is not None and not in_reach(user, of=User.objects.filter(pk=actor_id).first()):
+        raise UserProtectedError(user_id=user_id)
     return user
 
 
@@ -91,7 +113,6 @@ def _user_of_an_earlier_run(user: User) -> User:
 
 
 def _taken(user: User) -> UsernameTakenError | EmailTakenError:
-    others = User.objects.exclude(pk=user.pk)
-    if others.filter(username=user.username).exists():
+    if User.objects.named(user.username).exclude(pk=user.pk).exists():
         return UsernameTakenError(username=user.username)
     return EmailTakenError(email=user.email)

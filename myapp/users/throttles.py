@@ -8,3 +8,10 @@ class SignupThrottle(AddressThrottle):
 
     scope = "signup"
     limit_setting = "JOBS_THROTTLE_SIGNUP_PER_HOUR"
+
+
+class ResetThrottle(AddressThrottle):
+    """As often may an address ask for a new password."""
+
+    scope = "password-reset"
+    limit_setting = "JOBS_THROTTLE_SIGNUP_PER_HOUR"

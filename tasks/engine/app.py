@@ -1,18 +1,18 @@
 """JobsApp: Procrastinate's App with declared tasks and the engine's worker."""
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.conf import settings
-from procrastinate import App, PsycopgConnector
+from procrastinate import App
 from procrastinate.contrib.django.utils import connector_params
 
 from myapp.jobs.arguments import Arguments
 from myapp.jobs.bridge import TaskSpec
-from tasks.engine.connections import POOL_SIZE, small_pool
+from tasks.engine.allowance import Allowance
+from tasks.engine.connections import OWN_CONNECTIONS, POOL_SIZE, GuardedConnector, small_pool
 from tasks.engine.errors import (
     AsyncAtomicError,
     ImplementationMismatchError,
@@ -20,13 +20,15 @@ from tasks.engine.errors import (
     WorkerStoppedError,
 )
 from tasks.engine.inline import InlineRunner
+from tasks.engine.logs import engine_logger
 from tasks.engine.manager import EngineManager
 from tasks.engine.opening import first_contact
 from tasks.engine.progress import ProgressWriter
+from tasks.engine.tracked import TrackedDeferrer
 from tasks.engine.work import CONTEXT_PARAMETER, Implementation, LibraryWork, Work
 from tasks.engine.worker import EngineWorker, lease_from_settings
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
 
 class JobsApp(App):
@@ -37,7 +39,7 @@ class JobsApp(App):
 
     def __init__(self, *, specs: Mapping[str, TaskSpec[...]], import_paths: Iterable[str]) -> None:
         # With no connection to begin with it opens at once, whether there is a database or not.
-        connector = PsycopgConnector(
+        connector = GuardedConnector(
             pool_factory=small_pool, kwargs=connector_params(), min_size=0, max_size=POOL_SIZE
         )
         super().__init__(
@@ -52,7 +54,7 @@ class JobsApp(App):
         )
         self.specs = dict(specs)
         self.implemented: dict[str, Implementation] = {}
-        self.progress = ProgressWriter(self)
+        self.progress = ProgressWriter()
         self.job_manager = EngineManager(self.connector)
 
     def implements(
@@ -101,13 +103,29 @@ class JobsApp(App):
             if atomic and implementation.is_async:
                 raise AsyncAtomicError(name=spec.name)
             # For the library's tools and schedules; the worker calls the implementation.
-            task = self.task(name=spec.name, queue=spec.queue, priority=spec.priority)(function)
+            task = self.task(
+                name=spec.name,
+                queue=spec.queue,
+                priority=spec.priority,
+                lock=spec.lock if cron else None,
+            )(function)
             if cron:
                 self.periodic(cron=cron, periodic_id=schedule)(task)
             self.implemented[spec.name] = implementation
             return function
 
         return register
+
+    def configure_task(self, name: str, *, allow_unknown: bool = True, **options: Any) -> Any:
+        """Return what defers a task of this name, as `procrastinate defer` does.
+
+        Raises:
+            BadDeferOptionError: an option does not fit.
+            TaskNotFound: there is none, and an unknown one is not allowed.
+        """
+        if spec := self.specs.get(name):
+            return TrackedDeferrer(spec, options)
+        return super().configure_task(name, allow_unknown=allow_unknown, **options)
 
     def run_inline(self, job_id: int) -> None:
         """Run a waiting job at once, in this thread and transaction; its error is raised."""
@@ -146,26 +164,28 @@ class JobsApp(App):
 
         Raises:
             MenuMismatchError: a declaration has no function, or a function no declaration.
-            TooFewConnectionsError: the server allows fewer connections than this worker needs.
+            TooFewConnectionsError: the server allows fewer connections than any worker needs.
             WorkerStoppedError: it stopped without being asked to.
         """
         if mismatches := self.mismatches():
             raise MenuMismatchError(sentences=" ".join(mismatches))
         threads = settings.JOBS_WORKER_THREADS
-        needed = await first_contact(
+        within = await first_contact(
             threads=threads, install_signal_handlers=options.get("install_signal_handlers", True)
         )
-        if needed is None:
+        if within is None:
             logger.info("worker stopped before it reached the database")
             return
-        logger.info("worker starts: %d threads, up to %d connections", threads, needed)
-        worker = self._engine_worker(threads=threads, **options)
+        needed = OWN_CONNECTIONS + within
+        logger.info("worker starts: %d threads, up to %d connections", within, needed)
+        allowance = Allowance(threads, within=within)
+        worker = self._engine_worker(allowance=allowance, **options)
         async with self.progress.writing():
             await worker.run()
         if worker.failure:
             # The command line then exits with 1, so that a supervisor starts another.
             raise WorkerStoppedError(reason=repr(worker.failure)) from worker.failure
 
-    def _engine_worker(self, *, threads: int, **options: Any) -> EngineWorker:
+    def _engine_worker(self, *, allowance: Allowance, **options: Any) -> EngineWorker:
         options = {**self.worker_defaults, **options}
-        return self.worker_class(self, lease=lease_from_settings(), threads=threads, **options)
+        return self.worker_class(self, lease=lease_from_settings(), allowance=allowance, **options)

@@ -13,14 +13,13 @@ from django.db.utils import InterfaceError, OperationalError
 from procrastinate.exceptions import JobAborted
 
 from myapp.jobs.prepared import prepared_cursor
-from tasks.engine.connections import cut_silent
-from tasks.engine.errors import AtomicLimitError
+from tasks.engine.connections import CANCEL_SECONDS, cut_silent
+from tasks.engine.errors import TransactionLeftOpenError, TransactionRolledBackError
+from tasks.engine.forking import end_copied_worker
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, done
 from tasks.engine.run import Run, StaleRunError
 
-# How long the server may take to hear that a statement shall be cancelled.
-CANCEL_SECONDS = 2.0
 # A run that is over its limit for so long waits for an answer that will not come.
 DEAF_SECONDS = 10.0
 
@@ -46,20 +45,23 @@ class AtomicRuns:
         Raises:
             StaleRunError: the job is no longer in this run; nothing was committed.
             UnansweredCommitError: whether it was committed has to be read.
+            TransactionLeftOpenError: the function left a block of it open; nothing is committed.
+            TransactionRolledBackError: the function marked it to be rolled back.
             Exception: what the function, a deferred constraint at COMMIT, or a hook raised;
                 `run.committed` tells the last from the others.
         """
         completed = False
-        deadline = time.monotonic() + self._limit
         try:
-            with self._limited(run, deadline), transaction.atomic(durable=True):
+            with self._limited(run), transaction.atomic(durable=True):
                 # The first of the hooks: what a later one raises comes after the commit.
                 transaction.on_commit(lambda: _note_commit(run))
-                run.result = run.work.encode(run.work.call(run))
+                run.result = run.work.encode(_call(run))
                 if run.stop_asked:
                     raise JobAborted  # whether it looked or not: nothing of it needs to stay
+                if connection.needs_rollback:
+                    raise TransactionRolledBackError
                 before_completion()
-                self._check_time(deadline)
+                run.checkpoint(stops=True)
                 # Not what `run.error` says: the event loop may give the run up at any moment, and
                 # then the fence tells who came first.
                 complete_here(done(run, delete=delete))
@@ -67,9 +69,10 @@ class AtomicRuns:
         except (OperationalError, InterfaceError) as error:
             if completed and not run.committed:
                 raise UnansweredCommitError from error
-            if not run.committed:
-                self._check(run, deadline)  # cancelled for it
+            _raise_cause(run)
             raise
+        if connection.in_atomic_block:
+            raise TransactionLeftOpenError(alias=connection.alias)
 
     def cancel_overdue(self) -> None:
         """Cancel the statement of each run that is over its limit or asked to stop.
@@ -94,18 +97,13 @@ class AtomicRuns:
                 _cancel_or_cut(self._running[run][1])
 
     @contextmanager
-    def _limited(self, run: Run, deadline: float) -> Iterator[None]:
+    def _limited(self, run: Run) -> Iterator[None]:
         connection.ensure_connection()
-
-        def refuse_when_overdue(execute: Any, *arguments: Any) -> Any:
-            self._check(run, deadline)
-            return execute(*arguments)
-
+        run.atomic_deadline = time.monotonic() + self._limit
         with self._lock:
-            self._running[run] = (deadline, connection.connection)
+            self._running[run] = (run.atomic_deadline, connection.connection)
         try:
-            with connection.execute_wrapper(refuse_when_overdue):
-                yield
+            yield
         finally:
             with self._lock:
                 del self._running[run]
@@ -115,14 +113,6 @@ class AtomicRuns:
         if run not in self._cut:
             self._cut.add(run)
             cut_silent(backend, self._limit + DEAF_SECONDS)
-
-    def _check(self, run: Run, deadline: float) -> None:
-        run.checkpoint(stops=True)
-        self._check_time(deadline)
-
-    def _check_time(self, deadline: float) -> None:
-        if time.monotonic() > deadline:
-            raise AtomicLimitError(limit=self._limit)
 
 
 def complete_here(outcome: Outcome) -> None:
@@ -139,6 +129,25 @@ def complete_here(outcome: Outcome) -> None:
         cursor.execute(statement, parameters)
         if cursor.fetchone() is None:
             raise StaleRunError
+
+
+def _call(run: Run) -> Any:
+    run.transaction_on = connection.connection
+    try:
+        return run.work.call(run)
+    finally:
+        end_copied_worker()
+        run.transaction_on = None
+
+
+def _raise_cause(run: Run) -> None:
+    """Raise what a statement was cancelled for, if it was."""
+    if run.committed:
+        return
+    if run.left:
+        raise StaleRunError
+    if error := run.interruption(stops=True):
+        raise error
 
 
 def _cancel_or_cut(backend: psycopg.Connection[Any]) -> None:

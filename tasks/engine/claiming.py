@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from tasks.engine.floors import Floors
+from tasks.engine.heartbeat import Registration
 from tasks.engine.manager import Claim, EngineManager
 from tasks.engine.work import Work
 
@@ -22,7 +23,8 @@ class Places:
 
     def __init__(self, *, async_places: int, threads: int) -> None:
         self._async_places = async_places
-        self._threads = threads
+        # May be set: fewer while the server gives no more connections.
+        self.threads = threads
         self._taken = {True: 0, False: 0}
         self._freed = asyncio.Event()
 
@@ -32,11 +34,11 @@ class Places:
 
     @property
     def free_threads(self) -> int:
-        return self._threads - self._taken[False]
+        return self.threads - self._taken[False]
 
     @property
     def total(self) -> int:
-        return self._async_places + self._threads
+        return self._async_places + self.threads
 
     @property
     def empty(self) -> bool:
@@ -63,7 +65,7 @@ class Places:
         """Tell whether at least half of the places of a kind are free."""
         if are_async:
             return 2 * self.free_async >= self._async_places
-        return 2 * self.free_threads >= self._threads
+        return 2 * self.free_threads >= self.threads
 
 
 class Claimer:
@@ -103,13 +105,15 @@ class Claimer:
         are_async = self._all_async or self._places.free_threads <= 0
         return self._places.mostly_free(are_async=are_async and self._places.free_async > 0)
 
-    async def claim(self, worker_id: int) -> Claim:
+    async def claim(self, registration: Registration) -> Claim:
         """Claim as many jobs as there are places. At least one must be free."""
         threads, async_places = self._places.free_threads, self._places.free_async
         both = threads > 0 and async_places > 0
         slots = self._slots(threads, async_places)
         claim = await self._manager.claim(
-            worker_id=worker_id,
+            worker_id=registration.id,
+            server=registration.server,
+            beaten_at=registration.beaten_at,
             queues=self._queues,
             names=self._names(threads, async_places),
             plain_names=self._plain_names,
@@ -121,10 +125,10 @@ class Claimer:
             from_lock=self._from_lock,
             floors=self._floors.current,
         )
-        self._floors.note(claim.jobs)
+        self._short = len(claim.jobs) < slots
+        self._floors.note(claim.jobs, is_full=not self._short)
         plain = sum(not self._works[job.task_name].is_async for job in claim.jobs)
         self._all_async = bool(claim.jobs) and plain == 0
-        self._short = len(claim.jobs) < slots
         self._from_lock = claim.next_lock or ""
         counts = {False: threads - plain, True: async_places - (len(claim.jobs) - plain)}
         self.kinds_left = frozenset(kind for kind, left in counts.items() if left <= 0)

@@ -2,19 +2,21 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from myapp.jobs.tracking.states import EndCode
+from tasks.engine.connections import is_final
+from tasks.engine.last_resort import OUTCOME_NOT_STORABLE, without_words
+from tasks.engine.logs import engine_logger
 from tasks.engine.manager import EngineManager
 from tasks.engine.outage import Outage
-from tasks.engine.outcome import Outcome, cancelled, log_end, unstorable
+from tasks.engine.outcome import Outcome, cancelled, log_end
 from tasks.engine.run import Run
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
 MAX_GROUP = 500
 MAX_GROUP_BYTES = 4 * 1024 * 1024
@@ -35,21 +37,35 @@ class Completer:
         self._on_written = on_written
         self._waiting: list[Ended] = []
         self._in_flight: list[Ended] = []
+        # Jobs whose run here left no outcome: one that still is under our id does not run.
+        self.begun_in_vain: set[int] = set()
         self._held = 0  # outcomes that come back once whoever holds their row may have let go
+        self._expected = 0  # outcomes that are being made
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._tried = asyncio.Event()
 
     @property
     def backlog(self) -> int:
         """Outcomes not yet written."""
-        return len(self._waiting) + len(self._in_flight) + self._held
+        return len(self._waiting) + len(self._in_flight) + self._held + self._expected
 
     def add(self, run: Run, outcome: Outcome) -> None:
         """Write this outcome soon. On the event loop only."""
         self._waiting.append((run, outcome))
         self._idle.clear()
         self._wake.set()
+
+    def expect(self) -> None:
+        """Count an outcome that is being made; `add_expected` brings it. On the event loop only."""
+        self._expected += 1
+        self._idle.clear()
+
+    def add_expected(self, run: Run, outcome: Outcome) -> None:
+        """Write an outcome that was expected soon. On the event loop only."""
+        self._expected -= 1
+        self.add(run, outcome)
 
     def note_written(self, runs: list[Run]) -> None:
         """Take note of runs whose outcome was written elsewhere."""
@@ -64,8 +80,17 @@ class Completer:
         """Return when every outcome is written."""
         await self._idle.wait()
 
+    async def settled(self) -> None:
+        """Return when each outcome there is was written, found stale or put off."""
+        while self._waiting or self._in_flight:
+            self._tried.clear()
+            await self._tried.wait()
+
     async def run(self) -> None:
-        """Write for ever; until cancelled."""
+        """Write for ever; until cancelled. Begun again, it writes what was under way again."""
+        self._waiting, self._in_flight = self._in_flight + self._waiting, []
+        if self._waiting:
+            self._wake.set()
         while True:
             await self._wake.wait()
             self._in_flight = self._next_group()
@@ -73,7 +98,8 @@ class Completer:
                 self._wake.clear()
             await self._write(self._in_flight)
             self._in_flight = []
-            if not self._waiting and not self._held:
+            self._tried.set()
+            if not self._waiting and not self._held and not self._expected:
                 self._idle.set()
 
     def _next_group(self) -> list[Ended]:
@@ -116,9 +142,8 @@ class Completer:
             if error.diag.constraint_name == QUEUEING_LOCK_INDEX:
                 instead = cancelled(outcome, EndCode.SUPERSEDED)
             else:
-                told = run.context()
-                told.run(logger.exception, "the outcome of job %d cannot be stored", run.job.id)
-                instead = unstorable(run)
+                _log_refused(run, outcome, error)
+                instead = without_words(run, OUTCOME_NOT_STORABLE, deletes=False)
             await self._write_instead((run, instead))
 
     async def _write_instead(self, ended: Ended) -> None:
@@ -161,21 +186,46 @@ class Completer:
                 self._manager.counts["held"] += 1
                 raise
             except psycopg.Error as error:
+                if is_final(error):
+                    raise
                 pause = outage.pause_after(error)
                 self._manager.counts[type(error).__name__] += 1
                 await asyncio.sleep(pause)
         outage.over()
         self._note(group, written)
 
-    def _note(self, group: list[Ended], written: dict[int, bool]) -> None:
+    def _note(self, group: list[Ended], written: dict[int, str | None]) -> None:
         for run, outcome in group:
-            stopped = written.get(run.job.id)
-            if stopped is None:
-                self._count_stale(run)
+            if run.job.id in written:
+                log_end(run, _ended_instead(outcome, written[run.job.id]))
             else:
-                log_end(run, cancelled(outcome, EndCode.CANCELLED) if stopped else outcome)
+                self._count_stale(run)
         self._on_written([run for run, _ in group])
 
     def _count_stale(self, run: Run) -> None:
         self._manager.counts["stale"] += 1
+        self.begun_in_vain.add(run.job.id)
         logger.warning("job %d was not ours any more: its outcome is dropped", run.job.id)
+
+
+def _ended_instead(outcome: Outcome, instead: str | None) -> Outcome:
+    """Return what was written of an outcome, as EngineManager.complete says it."""
+    if instead == "stopped":
+        return cancelled(outcome, EndCode.CANCELLED)
+    return {**outcome, "status": "failed"} if instead == "spent" else outcome
+
+
+def _log_refused(run: Run, outcome: Outcome, error: psycopg.Error) -> None:
+    """Say what the server refused, without the row that it quotes."""
+    said = "the outcome of job %d cannot be stored: %s (refused: %s)"
+    why = error.diag.message_primary or type(error).__name__
+    fields = ", ".join(_refused_fields(outcome, error)) or "the server names no field"
+    run.context().run(logger.error, said, run.job.id, why, fields)
+
+
+def _refused_fields(outcome: Outcome, error: psycopg.Error) -> list[str]:
+    diag = error.diag
+    named = [diag.column_name and f"column {diag.column_name}"]
+    named += [diag.constraint_name and f"constraint {diag.constraint_name} of {diag.table_name}"]
+    texts = [name for name, value in outcome.items() if isinstance(value, str) and "\x00" in value]
+    return [name for name in [*named, *texts] if name]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from django.utils.timezone import is_naive
@@ -55,6 +56,7 @@ class TaskContext:
 
     task_id: UUID | None  # None: the job came by another door and has no Task
     job_id: int
+    owner_id: Any  # key of the user whose Task this is; None: nobody's
     attempt: int  # 1 in the first run
     correlation_id: str
     report: Callable[[int, str], None]

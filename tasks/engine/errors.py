@@ -17,12 +17,14 @@ class MenuMismatchError(AppError):
 
 
 class TooFewConnectionsError(AppError):
-    """This worker needs {needed} connections but the server allows {allowed}. Lower
-    JOBS_WORKER_THREADS or raise max_connections.
+    """This worker needs {own} connections of its own and 1 for a thread, {needed} in all, but {who}
+    allows {allowed}. Raise that limit.
     """
 
     code = "too_few_connections"
+    own: int
     needed: int
+    who: str
     allowed: int
 
 
@@ -32,6 +34,18 @@ class ArgumentsDoNotFitError(AppError):
     code = EndCode.ARGUMENTS_DO_NOT_FIT
 
 
+class PermissionDeniedError(AppError):
+    """The task was refused: whoever asked for it may not do this any more."""
+
+    code = EndCode.PERMISSION_DENIED
+
+
+class OwnerNotAskedError(AppError):
+    """Whether the owner still may do this cannot be asked right now; the task runs again."""
+
+    code = EndCode.UNEXPECTED_ERROR
+
+
 class ResultNotJSONError(AppError):
     """The task returned something JSON cannot hold: {reason}"""
 
@@ -39,7 +53,9 @@ class ResultNotJSONError(AppError):
 
 
 class ResultTooLargeError(AppError):
-    """The result takes {size} bytes as JSON; at most {limit} are stored."""
+    """The result takes {size} bytes as JSON, most of them at {pointer}; at most {limit} are
+    stored.
+    """
 
     code = EndCode.RESULT_TOO_LARGE
 
@@ -69,6 +85,50 @@ class AtomicLimitError(AppError):
 
     code = EndCode.TIME_LIMIT
     limit: float
+
+
+class LockWaitError(AppError):
+    """The task waited too long for a lock that another session holds, and runs again."""
+
+    code = EndCode.TIME_LIMIT
+
+
+class TransactionLeftOpenError(AppError):
+    """The task left a transaction of database {alias} open, so what it wrote there is lost. End
+    each transaction that the task begins, best by `with transaction.atomic():`.
+    """
+
+    code = EndCode.TRANSACTION_LEFT_OPEN
+    alias: str
+
+
+class TransactionControlError(AppError):
+    """The task ends the transaction that the engine opened for it, which is for the engine to do.
+    Leave COMMIT and ROLLBACK out, or the mark `atomic`.
+    """
+
+    code = EndCode.TRANSACTION_CONTROL
+
+
+class TransactionRolledBackError(AppError):
+    """The transaction of the task was marked to be rolled back, so nothing of it was written. Raise
+    an error instead, or Discard.
+    """
+
+    code = EndCode.TRANSACTION_ROLLED_BACK
+
+
+class OwnJobChangedError(AppError):
+    """The task changed or deleted the row of its own job, which only the engine may do."""
+
+    code = EndCode.OWN_JOB_CHANGED
+
+
+class ThreadBrokenError(AppError):
+    """The thread of the task ended before its function did: {reason}"""
+
+    code = EndCode.THREAD_BROKEN
+    reason: str
 
 
 class BadTimeLimitsError(AppError):

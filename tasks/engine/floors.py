@@ -1,9 +1,10 @@
-"""Floors: from which job on claims read each queue and priority, while vacuum is held up.
+"""Floors: from which job on claims read each queue and priority, while dead rows cost much.
 
-The index of ready jobs is then full of dead rows at its beginning, the more so the longer it lasts.
-One statement beside the claims walks past all of them about once a second, and claims begin where
-the walk before the last one got to: what was deferred earlier and committed later is still found.
-Older jobs that are ready once more, and new queues and priorities, are found by the next walk.
+The index of ready jobs is full of dead rows at its beginning while vacuum is held up, the more so
+the longer it lasts, and between two vacuums while a backlog is worked off. One statement beside the
+claims walks past all of them about once a second, and claims begin where the walk before the last
+one got to: what was deferred earlier and committed later is still found. Older jobs that are ready
+once more, and new queues and priorities, are found by the next walk.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class Walk(NamedTuple):
 
 
 class Floors:
-    """Keeps floors while the horizon is held, none otherwise; claims ask for what is `current`."""
+    """Keeps floors while dead rows cost much, none otherwise; claims ask for what is `current`."""
 
     def __init__(self, horizon: Horizon, names: list[str]) -> None:
         self._horizon = horizon
@@ -52,11 +53,16 @@ class Floors:
         self._walks: deque[Walk] = deque(maxlen=2)
         # Those seen last come last. Of a group that is not known, jobs wait for the next walk.
         self._groups: dict[Group, None] = {}
+        # Whether claims since the last walk found as many jobs as they asked for, each of them.
+        self._fullness: set[bool] = set()
         # As claim.sql takes them; None: claims begin at the beginning.
         self.current: str | None = None
 
-    def note(self, jobs: Iterable[ClaimedJob]) -> None:
-        """Remember the queues and priorities of jobs that were claimed."""
+    def note(self, jobs: Iterable[ClaimedJob], *, is_full: bool) -> None:
+        """Remember the queues and priorities of jobs that were claimed; no more were asked for, if
+        it `is_full`.
+        """
+        self._fullness.add(is_full)
         self._know((job.queue_name, job.priority) for job in jobs)
 
     async def keep(self, on_ready: Callable[[], None]) -> None:
@@ -74,8 +80,8 @@ class Floors:
         await self._engine.close()
 
     async def _walk(self) -> bool:
-        """Walk if the horizon is held; return whether any job is ready."""
-        if not self._horizon.is_held:
+        """Walk if dead rows cost much; return whether any job is ready."""
+        if not self._are_needed():
             await self._give_up()
             return False
         try:
@@ -87,6 +93,14 @@ class Floors:
             return False
         await self._take({(queue, priority): id_ for queue, priority, id_ in first or ()}, last_id)
         return bool(first)
+
+    def _are_needed(self) -> bool:
+        """Tell whether vacuum is held up, or a backlog is worked off faster than it comes.
+
+        Without a backlog few rows are read past, and no job shall wait for a walk.
+        """
+        has_backlog, self._fullness = self._fullness == {True}, set()
+        return self._horizon.is_held or (self._horizon.has_many_dead_rows and has_backlog)
 
     async def _take(self, first: dict[Group, int], last_id: int | None) -> None:
         if len(first) > MAX_GROUPS:

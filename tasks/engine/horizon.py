@@ -1,23 +1,25 @@
 """Who keeps Postgres from removing dead rows, which lie before the jobs that claims look for."""
 
-import logging
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from tasks.engine.logs import engine_logger
+
+logger = engine_logger(__name__)
 
 # The log says so when the same transaction was the oldest for so long, and the queue has so many
 # dead rows by then. A backup or a report beside a quiet queue does no harm.
 ALARM_SECONDS = 30.0
 ALARM_DEAD_ROWS = 5_000
-# With so many claims begin at floors.
-HELD_DEAD_ROWS = 5_000
+# With so many claims may begin at floors.
+MANY_DEAD_ROWS = 5_000
 
 
 class Horizon:
     """Takes in what is oldest at each look; judges by how long that stays the same."""
 
     def __init__(self) -> None:
-        # Many dead rows, and a transaction that was the oldest at two looks; from then on whatever
+        self.has_many_dead_rows = False
+        # Many of them, and a transaction that was the oldest at two looks; from then on whatever
         # transaction is, since reports that overlap relieve one another.
         self.is_held = False
         self._oldest: str | None = None
@@ -27,7 +29,8 @@ class Horizon:
     def take(self, oldest: dict[str, Any] | None, *, dead_rows: int, now: float) -> None:
         """Take the oldest transaction that may still see dead rows, `xid` and `holder`, if any."""
         xid = oldest["xid"] if oldest else None
-        is_many = oldest is not None and dead_rows >= HELD_DEAD_ROWS
+        self.has_many_dead_rows = dead_rows >= MANY_DEAD_ROWS
+        is_many = oldest is not None and self.has_many_dead_rows
         self.is_held = is_many and (self.is_held or xid == self._oldest)
         if xid != self._oldest:
             self._move(xid, now)

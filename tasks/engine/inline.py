@@ -12,9 +12,11 @@ from django.db import connection, transaction
 from myapp.jobs.observability.redaction import keep_from_logs
 from tasks.engine.atomic import complete_here
 from tasks.engine.context import Snooze
-from tasks.engine.outcome import Outcome, failed, log_end, outcome_of
+from tasks.engine.outcome import Outcome, failed, log_end
 from tasks.engine.progress import PROGRESS_SQL, note, progress_row
 from tasks.engine.run import ClaimedJob, Run, Surroundings
+from tasks.engine.saying import outcome_surely
+from tasks.engine.words import is_a
 from tasks.engine.work import Work
 
 _SQL = Path(__file__).parent / "sql"
@@ -43,10 +45,10 @@ class InlineRunner:
         if job is None:
             raise LookupError(f"job {job_id} does not wait")
         run = self._run(job)
-        if run.error is None or isinstance(run.error, Snooze):
-            self._complete(run, outcome_of(run))
+        if run.error is None or is_a(run.error, Snooze):
+            self._complete(run, outcome_surely(run))
         else:
-            self._complete(run, failed(run, run.error))
+            self._complete(run, outcome_surely(run, make=failed))
             keep_from_logs(run.secrets)  # whoever catches it may write what it says
             raise run.error
 
@@ -56,7 +58,7 @@ class InlineRunner:
         if job is None:
             return None
         run = self._run(job)
-        self._complete(run, outcome_of(run))
+        self._complete(run, outcome_surely(run))
         return job
 
     def _run(self, job: ClaimedJob) -> Run:

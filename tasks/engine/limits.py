@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.conf import settings
 
 from tasks.engine.errors import BadTimeLimitsError
+from tasks.engine.forking import end_copied_worker
 
 if TYPE_CHECKING:
     from tasks.engine.run import Run
@@ -52,6 +53,8 @@ def told_of_limit(run: "Run", coroutine: Coroutine[Any, Any, Any]) -> Generator[
             waits_for = step(value)
         except StopIteration as end:
             return end.value
+        finally:
+            end_copied_worker()  # a child that the function forked goes no further
         try:
             value = yield waits_for
             step = coroutine.send

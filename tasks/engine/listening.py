@@ -1,7 +1,6 @@
 """Listening: notifications wake the claim. Only a speed-up: the poll finds the jobs as well."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -11,9 +10,10 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
 from tasks.engine.connections import BoundedConnection, connected, engine_parameters, eras
+from tasks.engine.logs import engine_logger
 from tasks.engine.outage import Outage
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
 # How long to wait for a notification before asking whether the connection lives.
 LISTEN_SECONDS = 5.0
@@ -43,11 +43,7 @@ class Listener:
         self.hears: bool | None = None
 
     async def run(self) -> None:
-        """Call `on_listening` each time it begins to listen, `on_notification` with each payload.
-
-        Raises:
-            psycopg.Error: something that waiting does not cure.
-        """
+        """Call `on_listening` whenever it begins to listen, `on_notification` with each payload."""
         outage = Outage("not listening, the poll goes on")
         while True:
             try:

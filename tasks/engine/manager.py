@@ -4,17 +4,27 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from procrastinate.connector import BaseConnector
 from procrastinate.manager import JobManager
 
+from myapp.jobs.tracking.models import AttemptKind
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 from tasks.engine.connections import EngineConnection
 from tasks.engine.outcome import Outcome
+from tasks.engine.rows import read_any_row
 from tasks.engine.run import ClaimedJob
+
+# So many runs of a job may take their worker along, and so many be handed back by workers that were
+# asked to stop from outside, before the job ends.
+MAX_CRASHES = 3
+MAX_HAND_BACKS = 50
 
 _SQL = Path(__file__).parent / "sql"
 CLAIM_SQL = (_SQL / "claim.sql").read_text()
@@ -35,6 +45,7 @@ class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     next_due_in: float | None  # seconds until a job falls due; None: none waits for its time
     next_lock: str | None  # where the next look at locks begins; None: all were seen
+    is_known: bool = True  # False: the worker has to register anew, and nothing was claimed
 
 
 class EngineManager(JobManager):
@@ -42,7 +53,7 @@ class EngineManager(JobManager):
 
     def __init__(self, connector: BaseConnector) -> None:
         super().__init__(connector)
-        self.claiming = EngineConnection("claim")
+        self.claiming = EngineConnection("claim", adapt=read_any_row)
         self.completing = EngineConnection("complete", settings="-c lock_timeout=2s")
         # What happened that should not, or seldom: for the log, and for tests.
         self.counts: Counter[str] = Counter()
@@ -61,10 +72,12 @@ class EngineManager(JobManager):
         claim = _claim_of(await self.claiming.fetch(sql, {**parameters, "looks": 0}))
         return claim._replace(next_lock=parameters["from_lock"])
 
-    async def complete(self, outcomes: list[Outcome]) -> dict[int, bool]:
+    async def complete(self, outcomes: list[Outcome]) -> dict[int, str | None]:
         """Write outcomes together; returns the ids of the jobs written, the others were stale.
 
-        The value says whether the job was to run again, but ended CANCELLED: asked to stop.
+        The value says what became of a job that was to run again: None, it does; "stopped", it
+        ended CANCELLED, since it was asked to stop; "spent", it ended FAILED, after too many
+        crashes or hand-backs.
         """
         rows = await self.completing.fetch(COMPLETE_SQL, complete_parameters(outcomes))
         return dict(rows)
@@ -78,6 +91,15 @@ class EngineManager(JobManager):
         """Return how many runs of the job have left `doing`; None if there is no such job."""
         rows = await self.completing.fetch(_RUN_NUMBER_SQL, {"job_id": job_id})
         return rows[0][0] if rows else None
+
+    async def open(self) -> None:
+        """Have the connections that claims and outcomes need.
+
+        Raises:
+            psycopg.Error: there is none to be had.
+        """
+        await self.claiming.connected()
+        await self.completing.connected()
 
     async def close(self) -> None:
         """Close the engine's connections."""
@@ -94,8 +116,8 @@ class EngineManager(JobManager):
 
 
 def _claim_of(rows: list[Any]) -> Claim:
-    jobs = [ClaimedJob(*row[:-2]) for row in rows if row[0] is not None]
-    return Claim(jobs, *rows[0][-2:])
+    jobs = [ClaimedJob(*row[:-3]) for row in rows if row[0] is not None]
+    return Claim(jobs, *rows[0][-3:])
 
 
 def claim_sql(parameters: Mapping[str, Any]) -> str:
@@ -108,6 +130,26 @@ def complete_parameters(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     return {
         "outcomes": json.dumps(list(outcomes)),
         "aborted": "aborted",
+        "failed": "failed",
         "cancelled": TaskStatus.CANCELLED.value,
         "cancelled_error": json.dumps(error_of_end(EndCode.CANCELLED)),
+        "spent": TaskStatus.FAILED.value,
+        "spent_errors": _spent_errors(get_language()),
+        "max_crashes": MAX_CRASHES,
+        "max_hand_backs": MAX_HAND_BACKS,
     }
+
+
+@cache
+def _spent_errors(_language: str | None) -> str:
+    """Return by kind of Attempt how a job ends that has too many of them, as a client reads it."""
+    died = _("Its worker died {count} times while it ran this.")
+    stopped = _("Its worker stopped {count} times before a run had ended.")
+    messages = {
+        AttemptKind.CRASHED: died.format(count=MAX_CRASHES),
+        AttemptKind.HANDED_BACK: stopped.format(count=MAX_HAND_BACKS),
+    }
+    errors = {
+        kind.value: {"code": EndCode.CRASHED, "message": text} for kind, text in messages.items()
+    }
+    return json.dumps(errors)

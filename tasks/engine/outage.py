@@ -1,44 +1,52 @@
 """Outage: how a part of the worker bears a database that does not serve it."""
 
-import logging
 import time
+from logging import ERROR, WARNING
+from math import inf
 
 import psycopg
 
 from myapp.jobs.backoff import MAX_CEILING_SECONDS, Backoff
 from myapp.jobs.retries import READ_ONLY
-from tasks.engine.connections import eras, is_transient
+from tasks.engine.connections import eras, is_of_surroundings
+from tasks.engine.logs import engine_logger
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
+
+# An error that is no outage is said so often: somebody has to see to it.
+SECONDS_BETWEEN_ERRORS = 60.0
 
 
 class Outage:
-    """Says once for each reason what has to wait, pauses ever longer, and says when it is over."""
+    """Says for each reason what has to wait, pauses ever longer, and says when it is over.
+
+    An outage is said once; anything else, such as a missing table, each minute as an error.
+    """
 
     def __init__(self, what: str, *, most: float = MAX_CEILING_SECONDS) -> None:
         self._what = what
         self._backoff = Backoff(most)
         self._since: float | None = None
-        self._said: set[str] = set()
+        self._say_again_at: dict[str, float] = {}
 
     def pause_after(self, error: psycopg.Error) -> float:
         """Return the seconds to wait before the next try.
 
         A server that only reads is left: every connection of the process is made anew.
-
-        Raises:
-            psycopg.Error: `error` itself, if waiting does not cure it.
         """
-        if not is_transient(error):
-            raise error
         if error.sqlstate == READ_ONLY:
             eras.end()
         if self._since is None:
             self._since = time.monotonic()
-        if (reason := str(error).strip()) not in self._said:
-            self._said.add(reason)
-            logger.warning("%s: %s", self._what, reason)
+        self._say(str(error).strip(), is_outage=is_of_surroundings(error))
         return self._backoff.next_pause()
+
+    def _say(self, reason: str, *, is_outage: bool) -> None:
+        now = time.monotonic()
+        if now >= self._say_again_at.get(reason, now):
+            level, pause = (WARNING, inf) if is_outage else (ERROR, SECONDS_BETWEEN_ERRORS)
+            self._say_again_at[reason] = now + pause
+            logger.log(level, "%s: %s", self._what, reason)
 
     def over(self) -> None:
         """Begin anew: it succeeded."""
@@ -46,5 +54,5 @@ class Outage:
             return
         logger.info("%s: over after %.1f s", self._what, time.monotonic() - self._since)
         self._since = None
-        self._said.clear()
+        self._say_again_at.clear()
         self._backoff.reset()

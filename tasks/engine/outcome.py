@@ -4,25 +4,40 @@ import asyncio
 import json
 import logging
 import time
-import traceback
 from typing import Any
 
 from django.utils.translation import gettext as _
 from procrastinate.exceptions import JobAborted
 
 from myapp.errors import AppError
+from myapp.jobs.backoff import jittered
 from myapp.jobs.json_values import storable_text
 from myapp.jobs.retries import SoftTimeLimitError
 from myapp.jobs.tracking.models import AttemptKind
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 from tasks.engine.context import Discard, Snooze
-from tasks.engine.errors import HardTimeLimitError, OutcomeNotStorableError
+from tasks.engine.errors import (
+    ArgumentsDoNotFitError,
+    HardTimeLimitError,
+    LockWaitError,
+    OwnerNotAskedError,
+    PermissionDeniedError,
+    ResultNotJSONError,
+    ResultTooLargeError,
+)
+from tasks.engine.logs import engine_logger
 from tasks.engine.run import Run
+from tasks.engine.words import Words, class_name, is_a, words_of
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
-MAX_MESSAGE_LENGTH = 2_000
-MAX_TRACEBACK_LENGTH = 64_000
+MAX_CODE_LENGTH = 64
+MAX_LOGGED_TRACEBACK_LENGTH = 16_000
+# Ours, and yet mistakes of the task: what it was given or gives cannot be kept.
+_NOT_KEPT = (ArgumentsDoNotFitError, ResultNotJSONError, ResultTooLargeError)
+
+# Whatever the retry policy says.
+_FINAL = (HardTimeLimitError, PermissionDeniedError)
 
 type Outcome = dict[str, Any]
 
@@ -37,20 +52,18 @@ def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
     error = run.error
     if error is None and not run.stop_seen:
         return done(run, delete=delete)
-    if run.hand_back:
-        outcome = {**_left(run, "todo"), **_handed_back(run)}
-    elif isinstance(error, Snooze):
-        outcome = {**_left(run, "todo"), **_when(error)}
-    elif error is None or isinstance(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
+    if back := _way_back(run, error):
+        outcome = {**_left(run, "todo"), **back}
+    elif error is None or is_a(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
         outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
-    elif isinstance(error, HardTimeLimitError):
-        outcome = failed(run, error)
+    elif is_a(error, *_FINAL):
+        outcome = _failed(run, error)
     elif retry := _retry_of(run, error):
         outcome = {**_left(run, "todo"), **retry, **_attempt(run, error)}
     elif _is_cancel(error):  # by the function itself
         outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
     else:
-        outcome = failed(run, error)
+        outcome = _failed(run, error)
     outcome["delete_job"] = _goes(outcome, delete)
     return outcome
 
@@ -62,26 +75,16 @@ def done(run: Run, *, delete: str = "never") -> Outcome:
     return outcome
 
 
-def failed(run: Run, error: BaseException) -> Outcome:
+def failed(run: Run, *, delete: str = "never") -> Outcome:
     """Return the end of a run whose error is final."""
-    return {
-        **_left(run, "failed"),
-        "end_status": TaskStatus.FAILED,
-        "error": json.dumps(_public_error(run, error)),
-        **_attempt(run, error),
-    }
+    outcome = _failed(run, run.error or RuntimeError("a run without an error failed"))
+    outcome["delete_job"] = _goes(outcome, delete)
+    return outcome
 
 
-def untold(run: Run, error: BaseException, *, delete: str) -> Outcome:
-    """Return the end of a run about which its own policy or error could not be asked."""
-    outcome = failed(run, error)
-    return {**outcome, "delete_job": _goes(outcome, delete)}
-
-
-def unstorable(run: Run) -> Outcome:
-    """Return the end of a run whose outcome the database refused: final, and free of the cause."""
-    error = OutcomeNotStorableError()
-    return {**failed(run, error), "progress_message": None, "traceback": "", "delete_job": False}
+def never_begun(run: Run) -> Outcome:
+    """Return that a job waits again whose function was not called: it spends nothing."""
+    return {**_left(run, "todo"), **_soon(), "delete_job": False}
 
 
 def cancelled(outcome: Outcome, code: str) -> Outcome:
@@ -102,21 +105,64 @@ def log_end(run: Run, outcome: Outcome) -> None:
 
 
 def _log_end(run: Run, outcome: Outcome, seconds: float) -> None:
-    error = run.error
-    if outcome["status"] == "todo" and isinstance(error, Snooze):
-        until = outcome["retry_at"] or f"{outcome['retry_in']:.1f} s from now"
-        logger.info("job snoozed after %.3f s, until %s", seconds, until)
-    elif outcome["status"] == "todo":
-        kind = "handed back" if run.hand_back else type(error).__qualname__
-        delay = outcome.get("retry_in") or 0.0
-        logger.warning("job failed and runs again in %.1f s: %s", delay, kind)
-    elif outcome["status"] == "failed" and not isinstance(error, AppError):
-        logger.error("job failed after %.3f s", seconds, exc_info=error)
+    if outcome["status"] == "todo":
+        _log_next_run(run, outcome, seconds)
+    elif outcome["status"] == "failed":
+        _log_failure(run, outcome, seconds)
     else:
-        # The code, not the message: that may quote an argument.
-        code = f": {error.code}" if isinstance(error, AppError) else ""
         ended_as = TaskStatus(outcome["end_status"]).label.lower()
-        logger.info("job %s after %.3f s%s", ended_as, seconds, code)
+        if run.words:  # asked to stop, it runs no more; its last run failed all the same
+            said = "job %s after %.3f s; its run failed: %s"
+            logger.warning(said, ended_as, seconds, _said(run.words), extra=_frames(run.words))
+        else:
+            logger.info("job %s after %.3f s", ended_as, seconds)
+
+
+def _log_next_run(run: Run, outcome: Outcome, seconds: float) -> None:
+    delay = outcome.get("retry_in") or 0.0
+    if run.words:
+        said = "job failed and runs again in %.1f s: %s"
+        logger.warning(said, delay, _said(run.words), extra=_frames(run.words))
+    elif run.hand_back:
+        logger.warning("job failed and runs again in %.1f s: handed back", delay)
+    elif is_a(run.error, LockWaitError):
+        logger.warning("job runs again in %.1f s: it waited for a lock that another holds", delay)
+    elif not is_a(run.error, Snooze):
+        logger.warning("job never began: its next run is in %.1f s", delay)
+    else:
+        until = outcome["retry_at"] or f"{delay:.1f} s from now"
+        logger.info("job snoozed after %.3f s, until %s", seconds, until)
+
+
+def _log_failure(run: Run, outcome: Outcome, seconds: float) -> None:
+    words = run.words
+    if words is None or not outcome["error_class"]:  # a line before this one says why
+        code = json.loads(outcome["error"])["code"]
+        logger.error("job failed after %.3f s, without words: %s", seconds, code)
+        return
+    expected = is_a(run.error, AppError) and not is_a(run.error, *_NOT_KEPT)
+    level = logging.WARNING if expected else logging.ERROR
+    logger.log(level, "job failed after %.3f s: %s", seconds, _said(words), extra=_frames(words))
+
+
+def _said(words: Words) -> str:
+    return f"{words.error_class}: {words.message}"
+
+
+def _frames(words: Words) -> dict[str, str]:
+    cut = storable_text(words.traceback, max_length=MAX_LOGGED_TRACEBACK_LENGTH)
+    return {"exception": cut} if cut else {}
+
+
+def _failed(run: Run, error: BaseException) -> Outcome:
+    attempt = _attempt(run, error)
+    public = {"code": _code(error), "message": attempt["message"]}
+    return {
+        **_left(run, "failed"),
+        "end_status": TaskStatus.FAILED,
+        "error": json.dumps(public),
+        **attempt,
+    }
 
 
 def _done(run: Run) -> Outcome:
@@ -143,6 +189,7 @@ def _left(run: Run, status: str) -> Outcome:
         "job_id": run.job.id,
         "worker_id": run.worker_id,
         "run_number": run.number,
+        "task_id": run.task_id,
         "status": status,
         "progress": run.percent,
         "progress_message": run.progress_message if run.percent is not None else None,
@@ -150,7 +197,24 @@ def _left(run: Run, status: str) -> Outcome:
     }
 
 
-def _when(snooze: Snooze) -> Outcome:
+def _way_back(run: Run, error: Any) -> Outcome | None:
+    """Return what is said of a run that failed by nothing of its own, None for any other."""
+    if run.hand_back:
+        stopped = _("Its worker stopped before this run had ended.")
+        return _handed_back(run, run.hand_back, "WorkerStopped", stopped)
+    if is_a(error, LockWaitError):
+        waited = _handed_back(run, AttemptKind.HANDED_BACK, "LockWait", error.message)
+        return {**waited, "retry_in": 1.0 + jittered(4.0)}
+    if is_a(error, OwnerNotAskedError):
+        return _soon()
+    return _when(error) if is_a(error, Snooze) else None
+
+
+def _soon() -> Outcome:
+    return {"retry_in": 1.0 + jittered(2.0)}
+
+
+def _when(snooze: Any) -> Outcome:
     return {
         "retry_in": snooze.seconds,
         "retry_at": snooze.until.isoformat() if snooze.until else None,
@@ -158,7 +222,7 @@ def _when(snooze: Snooze) -> Outcome:
 
 
 def _retry_of(run: Run, error: BaseException) -> Outcome | None:
-    retry = None if isinstance(error, Discard) else run.work.retry(run, error)
+    retry = None if is_a(error, Discard) else run.work.retry(run, error)
     if retry is None:
         return None
     return {
@@ -170,7 +234,7 @@ def _retry_of(run: Run, error: BaseException) -> Outcome | None:
 
 
 def _is_cancel(error: BaseException) -> bool:
-    return isinstance(error, asyncio.CancelledError) and not isinstance(error, SoftTimeLimitError)
+    return is_a(error, asyncio.CancelledError) and not is_a(error, SoftTimeLimitError)
 
 
 def _goes(outcome: Outcome, delete: str) -> bool:
@@ -179,42 +243,36 @@ def _goes(outcome: Outcome, delete: str) -> bool:
     return delete == "always" or (delete == "successful" and outcome["status"] == "succeeded")
 
 
-def _public_error(run: Run, error: BaseException) -> dict[str, str]:
-    """Return what a client may read: our own errors speak, others could tell secrets."""
-    if isinstance(error, AppError):
-        return {"code": error.code, "message": _message_of(run, error)}
-    return {
-        "code": EndCode.UNEXPECTED_ERROR,
-        "message": _("The task failed with an unexpected error ({kind}).").format(
-            kind=type(error).__name__
-        ),
-    }
-
-
 def _attempt(run: Run, error: BaseException) -> Outcome:
-    lines = traceback.format_exception(error)
+    words = run.words = words_of(run, error)
     return {
         "attempt_kind": AttemptKind.FAILED,
         "worker_name": storable_text(run.worker_name, max_length=200),
-        "error_class": storable_text(type(error).__qualname__, max_length=200),
-        "message": _public_error(run, error)["message"],
-        "traceback": storable_text(run.hide("".join(lines)), max_length=MAX_TRACEBACK_LENGTH),
+        "error_class": words.error_class,
+        "message": _public_message(error, words),
+        "traceback": words.traceback,
     }
 
 
-def _handed_back(run: Run) -> Outcome:
+def _code(error: Any) -> str:
+    if not is_a(error, AppError):
+        return EndCode.UNEXPECTED_ERROR
+    return storable_text(str(error.code), max_length=MAX_CODE_LENGTH)
+
+
+def _public_message(error: BaseException, words: Words) -> str:
+    """Return what a client may read: our own errors speak, others could tell secrets."""
+    if is_a(error, AppError):
+        return words.message
+    said = _("The task failed with an unexpected error ({kind}).")
+    return said.format(kind=class_name(error).rpartition(".")[2])
+
+
+def _handed_back(run: Run, kind: AttemptKind, error_class: str, message: str) -> Outcome:
     return {
-        "attempt_kind": AttemptKind.HANDED_BACK,
+        "attempt_kind": kind,
         "worker_name": storable_text(run.worker_name, max_length=200),
-        "error_class": "WorkerStopped",
-        "message": _("Its worker stopped before this run had ended."),
+        "error_class": error_class,
+        "message": message,
         "traceback": "",
     }
-
-
-def _message_of(run: Run, error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 # a task's own __str__ may do anything
-        text = f"({type(error).__name__} cannot say what happened)"
-    return storable_text(run.hide(text), max_length=MAX_MESSAGE_LENGTH)

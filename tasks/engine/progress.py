@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from procrastinate import App
-
-from myapp.jobs.json_values import storable_text
+from tasks.engine.connections import EngineConnection
+from tasks.engine.logs import engine_logger
 from tasks.engine.run import Run
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
 MAX_MESSAGE_LENGTH = 200
 PROGRESS_SQL = (Path(__file__).parent / "sql" / "progress.sql").read_text()
@@ -25,8 +23,9 @@ class ProgressWriter:
     reports coarser, not tasks slower.
     """
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self) -> None:
+        # Not the library's pool: its own tasks may break, and then it serves nothing more.
+        self._engine = EngineConnection("progress")
         self._unwritten: dict[int, Run] = {}
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -37,6 +36,15 @@ class ProgressWriter:
         self._unwritten[run.job.id] = run
         if self._loop and self._wake:
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def open(self) -> None:
+        """Have the connection that reports need, if any are written.
+
+        Raises:
+            psycopg.Error: there is none to be had.
+        """
+        if self._loop is not None:
+            await self._engine.connected()
 
     def forget(self, run: Run) -> None:
         """Leave the last report to whoever ends the run: a write under way may come too late."""
@@ -53,6 +61,7 @@ class ProgressWriter:
             self._loop = self._wake = None
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+            await self._engine.close()
 
     async def _write_for_ever(self, wake: asyncio.Event) -> None:
         while True:
@@ -66,7 +75,7 @@ class ProgressWriter:
 
     async def _write(self) -> None:
         if runs := self._taken():
-            await self._app.connector.execute_query_async(PROGRESS_SQL, **progress_row(runs))
+            await self._engine.fetch(PROGRESS_SQL, progress_row(runs))
 
     def _taken(self) -> list[Run]:
         """Take what is unwritten; threads may add to it meanwhile, or take a run of theirs back."""
@@ -79,14 +88,15 @@ class ProgressWriter:
 
 def note(run: Run, percent: int, message: str) -> None:
     """Keep a report on the run."""
-    run.progress_message = storable_text(run.hide(message), max_length=MAX_MESSAGE_LENGTH)
+    run.progress_message = run.shown(message, max_length=MAX_MESSAGE_LENGTH)
     run.percent = percent
 
 
 def progress_row(runs: list[Run]) -> dict[str, str]:
     """Return the parameters of PROGRESS_SQL for the last reports of `runs`."""
     reports = [
-        [run.job.id, run.number, run.percent, run.progress_message]
+        [run.job.id, run.number, run.percent, run.progress_message, run.task_id]
         for run in sorted(runs, key=lambda run: run.job.id)
+        if run.task_id
     ]
     return {"reports": json.dumps(reports)}

@@ -7,14 +7,15 @@ held may be that of a worker which is still connecting, after the same outage.
 """
 
 import json
-import logging
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
+from django.conf import settings
 from django.utils.translation import gettext as _
 from psycopg.rows import dict_row
 
@@ -23,20 +24,19 @@ from myapp.jobs.tracking.states import (
     STATUS_OF_JOB,
     STATUS_WITHOUT_JOB,
     EndCode,
-    TaskStatus,
     error_of_end,
 )
 from tasks.engine.completion import QUEUEING_LOCK_INDEX
 from tasks.engine.connections import EngineConnection
 from tasks.engine.heartbeat import LOCK_CLASS
 from tasks.engine.horizon import Horizon
+from tasks.engine.logs import engine_logger
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outcome import Outcome, cancelled
 from tasks.engine.unknown import UnknownNames
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
-MAX_CRASHES = 3
 # How long an attempt to connect may take: `connect_timeout`, and a server that has just started.
 RECONNECT_SECONDS = 3.0
 # An idle worker makes one look of so many, at the least.
@@ -55,6 +55,8 @@ LOOK_SQL = (_SQL / "look.sql").read_text()
 _ELECT_SQL = "SELECT pg_try_advisory_xact_lock(%s, 0) AS elected"
 _DECLARE_DEAD_SQL = (_SQL / "declare_dead.sql").read_text()
 _CRASHED_JOBS_SQL = (_SQL / "crashed_jobs.sql").read_text()
+_END_SESSIONS_SQL = (_SQL / "end_sessions.sql").read_text()
+_WAITING_SQL = (_SQL / "waiting.sql").read_text()
 _BURY_SQL = (_SQL / "bury.sql").read_text()
 _END_OUTSIDE_SQL = (_SQL / "end_outside.sql").read_text()
 
@@ -178,7 +180,7 @@ class Reaper:
         self._engine = EngineConnection("reaper", row_factory=dict_row)
         self._after_id = _SMALLEST_ID
         self._next_sweep = 0.0
-        self._told_of_foreign = False
+        self._told_of_foreign: set[int] = set()
         self._told_of_notify_queue = False
         self.horizon = Horizon()
         self._left_out = 0
@@ -202,16 +204,16 @@ class Reaper:
         self._left_out = 0
         return False
 
-    async def look(self, worker_id: int) -> list[dict[str, Any]]:
-        """Look around, and do what has to be done; returns the jobs that run under `worker_id`.
+    async def look(self, worker_ids: Collection[int]) -> list[dict[str, Any]]:
+        """Look around, and do what has to be done; returns the jobs that run under these own ids.
 
         Raises:
             psycopg.Error: the database did not answer; what was seen so far is forgotten.
         """
         try:
             connection = await self._engine.connected()
-            seen = await self._look(connection, worker_id)
-            others = [worker for worker in seen["workers"] if worker["id"] != worker_id]
+            seen = await self._look(connection, worker_ids)
+            others = [worker for worker in seen["workers"] if worker["id"] not in worker_ids]
             self.others = len(others)
             dead = self._observer.look(others, now=time.monotonic())
             if dead or seen["orphans"]:
@@ -228,23 +230,47 @@ class Reaper:
         held: list[dict[str, Any]] = seen["held"]
         return held
 
-    async def release(self, worker_id: int, runs: dict[int, int]) -> None:
+    async def release(self, worker_id: int, runs: dict[int, int], *, begun: set[int]) -> None:
         """Hand back jobs that run under this worker's id and that it does not know of.
 
-        They never began here, since the answer to their claim was lost: that is no crash.
+        Those that are not among `begun` never began here, since the answer to their claim was lost:
+        that is no crash. The others are taken out of `begun`.
         `runs`: the jobs' `attempts` as they were seen; one that has left that run is left alone.
         """
+
+        def outcome_of(job: dict[str, Any], *worker: Any) -> Outcome:
+            return (_lost if job["id"] in begun else _never_begun)(job, *worker)
+
         connection = await self._engine.connected()
         async with connection.transaction():
-            await self._rescue(connection, worker_id, self._worker_name, runs)
+            await self._rescue(connection, worker_id, self._worker_name, outcome_of, runs)
+        begun.difference_update(runs)
+
+    async def open(self) -> None:
+        """Have the connection that looks need.
+
+        Raises:
+            psycopg.Error: there is none to be had.
+        """
+        await self._engine.connected()
+
+    async def waiting(self, pids: list[int]) -> list[dict[str, Any]]:
+        """Return which of the server's processes wait for a lock: `pid`, `seconds`, `blockers`.
+
+        Raises:
+            psycopg.Error: the database did not answer.
+        """
+        return await self._engine.fetch(_WAITING_SQL, {"pids": pids})
 
     async def close(self) -> None:
         """Close the connection if there is one."""
         await self._engine.close()
 
-    async def _look(self, connection: psycopg.AsyncConnection[Any], worker_id: int) -> Any:
+    async def _look(
+        self, connection: psycopg.AsyncConnection[Any], worker_ids: Collection[int]
+    ) -> Any:
         parameters = {
-            "worker_id": worker_id,
+            "worker_ids": list(worker_ids),
             "queues": self._queues,
             "lock_class": LOCK_CLASS,
         }
@@ -259,7 +285,7 @@ class Reaper:
             if row and row["elected"]:
                 for worker in dead:
                     await self._bury(connection, worker)
-                await self._rescue(connection, None, "a worker that is gone")
+                await self._rescue(connection, None, "a worker that is gone", _crashed)
 
     async def _bury(self, connection: psycopg.AsyncConnection[Any], worker: DeadWorker) -> None:
         if worker.heartbeat is not None:
@@ -268,7 +294,10 @@ class Reaper:
             if await cursor.fetchone() is None:
                 return
         logger.error("worker %s (%d) is dead: %s", worker.name, worker.id, worker.reason)
-        await self._rescue(connection, worker.id, worker.name)
+        cursor = await connection.execute(_END_SESSIONS_SQL, {"worker_id": worker.id})
+        if ended := await cursor.fetchall():
+            logger.warning("%d sessions that it left are ended", len(ended))
+        await self._rescue(connection, worker.id, worker.name, _crashed)
         await connection.execute(_BURY_SQL, {"worker_id": worker.id})
 
     async def _rescue(
@@ -276,13 +305,13 @@ class Reaper:
         connection: psycopg.AsyncConnection[Any],
         worker_id: int | None,
         worker_name: str,
+        outcome_of: Callable[..., Outcome],
         runs: dict[int, int] | None = None,
     ) -> None:
         # What a worker of ours ran is ours, whatever its queue.
         queues = self._queues if worker_id is None else None
         job_ids = None if runs is None else list(runs)
         parameters = {"worker_id": worker_id, "queues": queues, "job_ids": job_ids}
-        outcome_of = _crashed if runs is None else _never_begun
         cursor = await connection.execute(_CRASHED_JOBS_SQL, parameters)
         for job in await cursor.fetchall():
             if runs is None or runs[job["id"]] == job["attempts"]:
@@ -291,7 +320,7 @@ class Reaper:
     async def rescue_job(self, connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
         """Write what becomes of one job; whatever hinders it must not hinder the next."""
         try:
-            await _complete(connection, outcome)
+            instead = await _complete(connection, outcome)
         except psycopg.DatabaseError as error:
             if connection.closed:
                 raise
@@ -302,7 +331,7 @@ class Reaper:
             return
         logger.warning(
             "job %d of %s leaves PROCESSING for %s",
-            outcome["job_id"], outcome["worker_name"], outcome["status"],
+            outcome["job_id"], outcome["worker_name"], instead or outcome["status"],
         )  # fmt: skip
 
     async def _sweep_in_time(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -320,13 +349,14 @@ class Reaper:
                 logger.warning("%d tasks were ended: their jobs ended elsewhere", row["ended"])
 
     def _tell_of_foreign(self, worker_ids: list[int]) -> None:
-        if worker_ids and not self._told_of_foreign:
+        if set(worker_ids) - self._told_of_foreign:
             logger.error(
-                "plain Procrastinate workers (%s) run jobs of queues that this worker serves:"
-                " what is promised of ours does not hold for them. Give each queues of its own",
-                ", ".join(map(str, worker_ids)),
-            )
-        self._told_of_foreign = bool(worker_ids)
+                "plain Procrastinate workers (%s) are at work on this database: jobs of ours fail"
+                " there at once, or run without a status, a limit and a rescue. Stop them, or give"
+                " them queues of their own; ours start by: procrastinate --app=%s worker",
+                ", ".join(map(str, sorted(worker_ids))), settings.JOBS_WORKER_APP,
+            )  # fmt: skip
+        self._told_of_foreign = set(worker_ids)
 
     def _tell_of_notify_queue(self, usage: float) -> None:
         if usage >= NOTIFY_USAGE_ALARM and not self._told_of_notify_queue:
@@ -341,9 +371,12 @@ class Reaper:
             logger.info("Postgres' queue of notifications is %.0f %% full", usage * 100)
 
 
-async def _complete(connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> None:
+async def _complete(connection: psycopg.AsyncConnection[Any], outcome: Outcome) -> str | None:
+    """Return what became of the job instead of waiting again, as EngineManager.complete does."""
     async with connection.transaction():  # a savepoint: this job alone fails
-        await connection.execute(COMPLETE_SQL, complete_parameters([outcome]))
+        cursor = await connection.execute(COMPLETE_SQL, complete_parameters([outcome]))
+        row = await cursor.fetchone()
+    return row["instead"] if row else None
 
 
 def _left(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
@@ -351,6 +384,7 @@ def _left(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outco
         "job_id": job["id"],
         "worker_id": worker_id,
         "run_number": job["attempts"] + 1,
+        "task_id": job["task_id"],
         "status": "todo",
         "delete_job": False,
         "started_at": job["started_at"].isoformat(),
@@ -368,24 +402,23 @@ def _never_begun(job: dict[str, Any], worker_id: int | None, worker_name: str) -
     }
 
 
+def _lost(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
+    return {
+        **_left(job, worker_id, worker_name),
+        "attempt_kind": AttemptKind.CRASHED,
+        "error_class": "RunLost",
+        "message": _("This run left no outcome: it could not begin, or changed its own job."),
+        "traceback": "",
+    }
+
+
 def _crashed(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outcome:
-    message = _("{worker} died while it ran this.").format(worker=worker_name)
-    outcome: Outcome = {
+    return {
         **_left(job, worker_id, worker_name),
         "attempt_kind": AttemptKind.CRASHED,
         "error_class": "WorkerDied",
-        "message": message,
+        "message": _("{worker} died while it ran this.").format(worker=worker_name),
         "traceback": "",
-    }
-    if job["crashes"] + 1 < MAX_CRASHES:
-        return outcome
-    text = _("Its worker died {count} times while it ran this.").format(count=MAX_CRASHES)
-    error = {"code": EndCode.CRASHED, "message": text}
-    return {
-        **outcome,
-        "status": "failed",
-        "end_status": TaskStatus.FAILED,
-        "error": json.dumps(error),
     }
 
 

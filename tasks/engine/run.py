@@ -3,22 +3,37 @@
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 import structlog
+from django.conf import settings
 from procrastinate.exceptions import JobAborted
 from procrastinate.worker import Worker
 
 from myapp.jobs.deferral import own_context
+from myapp.jobs.json_values import storable_text
 from myapp.jobs.observability.correlation import UNKNOWN, correlate_context
-from myapp.jobs.observability.redaction import keep_from_logs, of_deployment
+from myapp.jobs.observability.redaction import (
+    hide_in_ends,
+    keep_from_logs,
+    of_deployment,
+)
 from myapp.jobs.retries import SoftTimeLimitError
-from tasks.engine.limits import NO_LIMITS, Limits
+from myapp.jobs.tracking.models import AttemptKind
+from tasks.engine.cleanup import is_cleaning_up
+from tasks.engine.current import current_run
+from tasks.engine.errors import AtomicLimitError, LockWaitError, TransactionControlError
+from tasks.engine.limits import NEVER, NO_LIMITS, Limits
+from tasks.engine.statements import Effect
 from tasks.engine.work import Work
+
+if TYPE_CHECKING:
+    from tasks.engine.words import Words
 
 
 class StaleRunError(Exception):
@@ -39,6 +54,7 @@ class ClaimedJob(NamedTuple):
     attempts: int
     task_id: UUID | None
     owner_id: Any
+    permission: str | None  # what the owner must hold when a run begins: see owned_by
     correlation_id: str | None
     failed_runs: int  # since it was last sent back by hand
     started_at: datetime  # by the server's clock
@@ -60,9 +76,10 @@ class Run:
     """
 
     __slots__ = (
-        "begun", "committed", "error", "hand_back", "job", "left", "limits", "percent",
-        "progress_message", "report", "result", "secrets", "soft_limit_in",
-        "soft_limit_told", "stop_asked", "stop_seen", "surroundings", "task", "work", "worker_id",
+        "atomic_deadline", "begun", "committed", "connections", "error", "hand_back",
+        "job", "left", "limits", "percent", "progress_message", "report",
+        "result", "secrets", "soft_limit_in", "soft_limit_told", "stop_asked", "stop_seen",
+        "surroundings", "task", "transaction_on", "waited", "words", "work", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -94,15 +111,25 @@ class Run:
         self.soft_limit_told = False
         # True: the cancel that is under way stands for the soft limit.
         self.soft_limit_in = False
-        # True: the worker stops before the function has ended, so another run shall follow.
-        self.hand_back = False
+        # Of which kind its Attempt is when the worker stops first, so that another run follows.
+        self.hand_back: AttemptKind | None = None
         # True: it has ended, or was given up; its place is free again.
         self.left = False
         # True: an atomic run's outcome is committed with its effects.
         self.committed = False
+        # The connection on which the function runs in a transaction that the engine opened.
+        self.transaction_on: psycopg.Connection[Any] | None = None
+        # When that transaction takes too long, by the monotonic clock.
+        self.atomic_deadline = NEVER
+        # How many seconds it has waited for locks that others hold, as far as that is known.
+        self.waited = 0.0
+        # The connections of its thread, for a plain function.
+        self.connections: Mapping[int, psycopg.Connection[Any]] = {}
         # What the function came to: JSON as text, or an error.
         self.result: str | None = None
         self.error: BaseException | None = None
+        # What the error says, once that was found out: see words.py.
+        self.words: Words | None = None
         # The asyncio task of an async function while it runs.
         self.task: Any = None
 
@@ -112,6 +139,11 @@ class Run:
         return self.job.attempts + 1
 
     @property
+    def task_id(self) -> str | None:
+        """The id of its Task, as text; None if it has none."""
+        return str(self.job.task_id) if self.job.task_id else None
+
+    @property
     def worker_name(self) -> str:
         return self.surroundings.worker_name
 
@@ -119,9 +151,10 @@ class Run:
     def correlation_id(self) -> str:
         return self.job.correlation_id or UNKNOWN
 
-    def hide(self, text: str) -> str:
+    def shown(self, text: str, *, max_length: int) -> str:
         """Return `text` as it may be stored: without sensitive arguments, passwords and keys."""
-        return self.secrets.hide(of_deployment().hide(text))
+        hidden = hide_in_ends(text, of_deployment(), self.secrets, max_length=max_length)
+        return storable_text(hidden, max_length=max_length)
 
     def context(self) -> contextvars.Context:
         """Return a context whose log lines carry this run's ids and whose new jobs are its kin."""
@@ -134,6 +167,11 @@ class Run:
         self.stop_asked = True
         if self.task is not None:
             self.task.cancel()
+
+    def fail(self, error: BaseException | None) -> None:
+        """Let the run end with this error, unless it has one: the first is the cause."""
+        if self.error is None:  # not by its truth, which code of the task may tell
+            self.error = error
 
     def is_over(self, limit: float) -> bool:
         """Tell whether the run takes longer than `limit` seconds."""
@@ -157,12 +195,15 @@ class Run:
     def checkpoint(self, *, stops: bool) -> None:
         """Tell the function, at a point where it must be ready for an error, how its run stands.
 
-        Async functions are told where they wait; plain ones here, in their thread. `stops`: also
-        that somebody asked to stop it.
+        Async functions are told where they wait; plain ones here, in their thread, but neither
+        while they handle an exception nor while a transaction begins or ends. `stops`: also that it
+        was asked to stop.
 
         Raises:
             StaleRunError: the run was given up; each time.
-            JobAborted: somebody asked to stop it.
+            JobAborted: the run was asked to stop.
+            AtomicLimitError: its transaction takes too long.
+            LockWaitError: it does, since somebody else holds a lock.
             SoftTimeLimitError: it takes too long; once.
         """
         if self.committed:
@@ -171,11 +212,48 @@ class Run:
             raise StaleRunError
         if self.task is not None:
             return
-        if stops and self.stop_asked:
-            raise JobAborted
-        if not self.soft_limit_told and self.is_over(self.limits.soft):
+        error = self.interruption(stops=stops)
+        if error is None or is_cleaning_up():
+            return
+        if isinstance(error, SoftTimeLimitError):
             self.soft_limit_told = True
-            raise SoftTimeLimitError(limit=self.limits.soft)
+        raise error
+
+    def interruption(self, *, stops: bool) -> BaseException | None:
+        """Return what a plain function is to learn of its run by now, None for nothing."""
+        if stops and self.stop_asked:
+            return JobAborted()
+        if self.atomic_deadline < time.monotonic():
+            error = AtomicLimitError(limit=settings.JOBS_ATOMIC_SECONDS)
+            return self.overrun(self.atomic_deadline, error)
+        if not self.soft_limit_told and self.is_over(self.limits.soft + self.waited):
+            return SoftTimeLimitError(limit=self.limits.soft)
+        return None
+
+    def overrun(self, deadline: float, error: BaseException) -> BaseException:
+        """Return what ends the run at a deadline: `error`, unless it waited for others so long."""
+        return LockWaitError() if time.monotonic() < deadline + self.waited else error
+
+    def before_statement(self, effect: int, raw: psycopg.Connection[Any]) -> None:
+        """Tell the function how its run stands before a statement; raises as `checkpoint` does.
+
+        Statements that begin or end a transaction or a savepoint are never interrupted: a block
+        that rolls back would become one that commits.
+
+        Raises:
+            TransactionControlError: it would end the transaction of an atomic run.
+        """
+        if not effect & Effect.CONTROL:
+            self.checkpoint(stops=self.work.is_atomic)
+        elif effect & Effect.ENDS and not self.committed:
+            if self.transaction_on is raw:
+                raise TransactionControlError
+            if self.left:
+                raise StaleRunError
+
+    def is_refused(self) -> bool:
+        """Tell whether the run was given up, so that it must not commit any more."""
+        return self.left and not self.committed
 
     def should_stop(self) -> bool:
         """Tell whether somebody asked to stop this run; raises as `checkpoint` does."""
@@ -185,12 +263,14 @@ class Run:
 
     def _enter(self) -> None:
         job = self.job
+        current_run.set(self)
         structlog.contextvars.bind_contextvars(
-            task_id=str(job.task_id) if job.task_id else None,
+            task_id=self.task_id,
             job_id=job.id,
             task_name=job.task_name,
             attempt=self.number,
         )
         correlate_context(self.correlation_id)
         own_context(job.owner_id)
-        keep_from_logs(self.secrets)
+        if self.secrets:
+            keep_from_logs(self.secrets)

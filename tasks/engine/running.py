@@ -7,37 +7,59 @@ claim overlaps the write of the outcome.
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import close_old_connections, connection, reset_queries
+from django.db import connection, reset_queries
+from django.db.utils import InterfaceError, OperationalError
 
+from myapp.jobs.tracking.models import AttemptKind
+from tasks.engine.allowance import Allowance
 from tasks.engine.atomic import AtomicRuns, UnansweredCommitError
 from tasks.engine.claiming import Places
 from tasks.engine.completion import Completer
-from tasks.engine.connections import renew_django_connections
-from tasks.engine.errors import HardTimeLimitError
-from tasks.engine.limits import told_of_limit
+from tasks.engine.connections import (
+    cancel_and_cut,
+    is_of_surroundings,
+    is_served,
+    renew_django_connections,
+)
+from tasks.engine.errors import (
+    HardTimeLimitError,
+    OwnJobChangedError,
+    ThreadBrokenError,
+    TransactionLeftOpenError,
+)
+from tasks.engine.forking import end_copied_worker
+from tasks.engine.guarded import GuardedTask
+from tasks.engine.limits import Limits, told_of_limit
+from tasks.engine.logs import engine_logger
 from tasks.engine.manager import EngineManager
 from tasks.engine.outage import Outage
-from tasks.engine.outcome import DONE, log_end, outcome_of, untold
+from tasks.engine.outcome import DONE, log_end, never_begun
 from tasks.engine.progress import ProgressWriter
 from tasks.engine.run import ClaimedJob, Run, StaleRunError, Surroundings
-from tasks.engine.threads import Threads
+from tasks.engine.saying import Sayer
+from tasks.engine.sessions import thread_connections, tidy_connections
+from tasks.engine.threads import Pool, Threads
 from tasks.engine.work import Work
 
-logger = logging.getLogger(__name__)
+logger = engine_logger(__name__)
 
 # A thread's connection is asked whether it still lives when it was idle for longer.
 TRUST_CONNECTION_SECONDS = 5.0
+
+# Runs that are younger are not asked what they wait for.
+WAIT_SECONDS = 1.0
 
 # How late a limit may be noticed.
 LIMIT_LOOK_SECONDS = 1.0
@@ -56,8 +78,9 @@ class Runner:
         places: Places,
         completer: Completer,
         progress: ProgressWriter,
-        threads: int,
+        allowance: Allowance,
         executor: Executor,
+        pools: Sequence[Pool] = (),
         surroundings: Surroundings,
         delete: str,
     ) -> None:
@@ -69,11 +92,19 @@ class Runner:
         self._completer = completer
         self._progress = progress
         self._executor = executor
+        # Where async functions call plain code.
+        self.pools = pools
         self._surroundings = surroundings
         self._delete = delete
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads(threads)
+        self._allowance = allowance
+        self._threads = Threads(allowance.threads)
+        self._sayer = Sayer(completer, delete=delete)
+        # By task name, read from the settings once.
+        self._limits: dict[str, Limits] = {}
         self._settling: set[asyncio.Task[None]] = set()
+        # Not that of a run: what it calls back belongs to the engine.
+        self._context = contextvars.copy_context()
         # Called with every run that has ended, before its outcome is written.
         self.on_left: Callable[[Run], None] = lambda _run: None
 
@@ -86,7 +117,7 @@ class Runner:
             worker_id=worker_id,
             surroundings=self._surroundings,
             report=self._progress.report,
-            limits=work.limits,
+            limits=self._limits.get(job.task_name) or self._limits_of(job.task_name),
         )
         if before := self.held.get(job.id):
             self._replace(before)
@@ -97,24 +128,70 @@ class Runner:
         if work.is_async:
             self._begin_async(run)
         else:
-            self._threads.submit(run, partial(run.context().run, self._run_plain, run))
+            self._threads.submit(
+                run,
+                partial(run.context().run, self._run_plain, run),
+                partial(self._in_loop, self._broken, run),
+            )
+
+    def _limits_of(self, task_name: str) -> Limits:
+        limits = self._limits[task_name] = self._works[task_name].limits
+        return limits
+
+    def ids_in_use(self) -> set[int | None]:
+        """Return the ids of the worker under which runs are held. From any thread."""
+        return {run.worker_id for run in list(self.held.values())}
 
     def forget(self, run: Run) -> None:
         """Note that the run's outcome is written."""
+        run.task = None  # whose context holds the run: a circle, for the garbage collector to find
         if self.held.get(run.job.id) is run:
             del self.held[run.job.id]
 
-    def hand_back(self) -> None:
-        """Give up what still runs: another worker begins it anew; a later end is not written."""
+    def hand_back(self, *, is_crash: bool) -> None:
+        """Give up all runs: other workers begin the jobs again, what these still do is refused.
+
+        `is_crash`: no signal from outside asked for it, so that it counts against the jobs.
+        """
         for run in list(self.held.values()):
-            if not run.left:
-                run.hand_back = True
+            if run.left:
+                continue
+            run.hand_back = AttemptKind.CRASHED if is_crash else AttemptKind.HANDED_BACK
+            try:
                 self._give_up(run, asyncio.CancelledError())
+            except Exception:
+                logger.exception("job %d could not be handed back", run.job.id)
+
+    def give_way(self) -> None:
+        """Leave the connections that idle threads hold to others: the server gives no more."""
+        runs = self.held.values()
+        self._allowance.refuse(sum(bool(run.connections) and not run.left for run in runs))
+        self._keep_to_allowance()
+
+    def tend(self) -> None:
+        """Replace the threads that are missing."""
+        if self._allowance.try_more():
+            self._keep_to_allowance()
+        self._threads.tend()
+        self._sayer.tend()
+        for pool in self.pools:
+            pool.tend()
+            # Calls that outlive their run: the next ones would wait for them for ever.
+            if connections := pool.abandon_outliving():
+                self._loop.run_in_executor(self._executor, cancel_and_cut, connections)
 
     def ask_to_stop(self, run: Run) -> None:
         """Cancel an async function, and the statement of an atomic one; others see it by asking."""
         run.ask_to_stop()
         self._cancel_statement(run)
+
+    def waiting_runs(self) -> dict[int, Run]:
+        """Return runs old enough to wait for a lock, by the server's processes that serve them."""
+        runs = [run for run in list(self.held.values()) if run.is_over(WAIT_SECONDS)]
+        serving = [(raw, run) for run in runs for raw in list(run.connections.values())]
+        if runs:
+            serving += [each for pool in self.pools for each in pool.connections()]
+        return {raw.info.backend_pid: run for raw, run in serving if not (raw.closed or run.left)}
 
     def keep_limits(self) -> float:
         """Tell runs of their soft limit, end those over the hard one; returns seconds to the next.
@@ -128,7 +205,7 @@ class Runner:
                 continue
             if run.is_over(hard):
                 self._end_over_limit(run)
-            elif run.is_over(soft):
+            elif run.is_over(soft + run.waited):
                 self._tell_of_limit(run)
             age = time.monotonic() - run.begun
             pause = min([pause, *(limit - age for limit in (soft, hard) if limit > age)])
@@ -136,12 +213,18 @@ class Runner:
 
     @property
     def lost(self) -> int:
-        """How many threads run functions that were given up at their hard limit."""
-        return self._threads.lost
+        """How many threads hang, in functions over their hard limit or in what an error says."""
+        return self._threads.lost + self._sayer.lost + sum(pool.lost for pool in self.pools)
 
     def close(self) -> None:
         """Take no more work; threads that still run end with their function."""
         self._threads.close()
+        self._sayer.close()
+
+    def _keep_to_allowance(self) -> None:
+        self._places.threads = self._allowance.threads
+        self._threads.resize(self._allowance.threads)
+        self._places.wake()
 
     def _replace(self, run: Run) -> None:
         """Give up a run whose job was taken away, and came to this worker again."""
@@ -167,23 +250,34 @@ class Runner:
             logger.error("job %d is over its hard limit: its thread is lost", run.job.id)
         else:
             logger.error("job %d is over its hard limit", run.job.id)
-        self._give_up(run, HardTimeLimitError(limit=run.limits.hard))
+        error = HardTimeLimitError(limit=run.limits.hard)
+        self._give_up(run, run.overrun(run.begun + run.limits.hard, error))
 
     def _give_up(self, run: Run, error: BaseException) -> None:
         """End a run whose function goes on: what that comes to, or still does, is refused."""
-        run.error = run.error or error
+        run.fail(error)
         run.ask_to_stop()
         self._ended(run)
-        self._cancel_statement(run)
+        self._cut_connections(run)
 
     def _cancel_statement(self, run: Run) -> None:
         """Cancel what an atomic run waits for: nothing of it stays, so it may end anywhere."""
         if run.work.is_atomic:
             self._loop.run_in_executor(self._executor, self.atomic.cancel, run)
 
+    def _cut_connections(self, run: Run) -> None:
+        """End what a run that was given up is at, and what it could still commit by."""
+        connections = [raw for pool in self.pools for raw in pool.abandon(run)]
+        if run.task is None:
+            connections += list(run.connections.values())
+        if connections:
+            self._loop.run_in_executor(self._executor, cancel_and_cut, connections)
+
     def _begin_async(self, run: Run, awaitable: Any = None) -> None:
+        if run.left:
+            return
         # Started at once: what never waits needs no turn of the event loop.
-        run.task = asyncio.Task(
+        run.task = GuardedTask(
             self._run_async(run, awaitable),
             loop=self._loop,
             context=run.context(),
@@ -192,10 +286,10 @@ class Runner:
 
     async def _run_async(self, run: Run, awaitable: Any) -> None:
         try:
-            coroutine = _awaited(awaitable or run.work.call(run))
+            coroutine = _awaited(run.work.call(run) if awaitable is None else awaitable)
             run.result = run.work.encode(await told_of_limit(run, coroutine))
         except BaseException as error:  # noqa: BLE001 # whatever a task raises is its outcome
-            run.error = run.error or error
+            run.fail(error)
         self._ended(run)
 
     def _run_plain(self, run: Run) -> None:
@@ -204,29 +298,39 @@ class Runner:
             return
         ended: Callable[[Run], None] = self._ended
         try:
-            _renew_connections()
-            if run.work.is_atomic:
-                ended = self._run_atomic(run)
-            else:
-                with connection.execute_wrapper(partial(_execute_unless_told, run)):
-                    result = run.work.call(run)
-                if inspect.isawaitable(result):
-                    # What it left to be awaited goes on in its place.
-                    self._in_loop(self._begin_async, run, result)
-                    return
-                run.result = run.work.encode(result)
+            if not _is_connected(run):
+                self._in_loop(self._never_begun, run)
+                return
+            ended = self._run_atomic(run) if run.work.is_atomic else self._run_in_thread(run)
         except BaseException as error:  # noqa: BLE001 # whatever a task raises is its outcome
-            run.error = run.error or error
-        finally:
-            _tidy_connections()
+            run.fail(error)
+        fault = _tidy_thread()
+        if fault is not None and not run.committed:
+            run.fail(fault)
+            ended = self._ended
         self._in_loop(ended, run)
+
+    def _run_in_thread(self, run: Run) -> Callable[[Run], None]:
+        """Return what the event loop shall do with this run, unless the function raised."""
+        try:
+            result = run.work.call(run)
+        finally:
+            end_copied_worker()
+        if inspect.isawaitable(result):
+            # What it left to be awaited goes on in its place.
+            return partial(self._begin_async, awaitable=result)
+        run.result = run.work.encode(result)
+        return self._ended
 
     def _run_atomic(self, run: Run) -> Callable[[Run], None]:
         """Return what the event loop shall do with this run, unless the function raised."""
         try:
             self.atomic.call(run, lambda: self._progress.forget(run), delete=self._delete)
         except StaleRunError:
-            return self._stale
+            # Written behind the fence: it ends the job only if that is ours, as after a rollback of
+            # what the function did to its row.
+            run.fail(OwnJobChangedError())
+            return self._ended
         except UnansweredCommitError as error:
             run.error = error.__cause__
             return self._unanswered
@@ -236,21 +340,26 @@ class Runner:
             logger.exception("a hook of job %d failed after its commit", run.job.id)
         return self._committed
 
+    def _broken(self, run: Run, error: BaseException) -> None:
+        """End a run whose thread ended before its function did."""
+        run.fail(ThreadBrokenError(reason=type(error).__name__))
+        self._ended(run)
+
+    def _never_begun(self, run: Run) -> None:
+        """Send a job back whose function was not called, since its thread got no connection."""
+        if self._leave(run):
+            self._completer.add(run, never_begun(run))
+            if is_served():
+                self.give_way()
+
     def _in_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the run was handed back
-            self._loop.call_soon_threadsafe(function, *arguments)
+            self._loop.call_soon_threadsafe(function, *arguments, context=self._context)
 
     def _ended(self, run: Run) -> None:
         """Give the place back and have the outcome written."""
-        if not self._leave(run):
-            return
-        try:
-            outcome = outcome_of(run, delete=self._delete)
-        except Exception as error:  # noqa: BLE001 # a retry policy of a task's own may do anything
-            told = run.context()
-            told.run(logger.exception, "what becomes of job %d cannot be told", run.job.id)
-            outcome = untold(run, error, delete=self._delete)
-        self._completer.add(run, outcome)
+        if self._leave(run):
+            self._sayer.ended(run)
 
     def _committed(self, run: Run) -> None:
         """Note the end of a run whose outcome is committed already."""
@@ -288,6 +397,8 @@ class Runner:
             try:
                 left = await self._manager.runs_left(run.job.id)
             except psycopg.Error as error:
+                if not is_of_surroundings(error):
+                    raise
                 await asyncio.sleep(outage.pause_after(error))
             else:
                 outage.over()
@@ -308,21 +419,26 @@ async def _awaited(awaitable: Any) -> Any:
     return await awaitable
 
 
-def _execute_unless_told(run: Run, execute: Any, *arguments: Any) -> Any:
-    """Execute a statement of a plain function; raise instead if there is news of its run."""
-    run.checkpoint(stops=False)
-    return execute(*arguments)
+def _is_connected(run: Run) -> bool:
+    """Give the run this thread's connections, of which it has one at least; False: there is none.
 
-
-def _renew_connections() -> None:
-    """Replace this thread's connections if they failed, or may have while they were idle."""
+    Those that failed, or may have while idle, are replaced.
+    """
     idle_seconds = time.monotonic() - getattr(_thread, "used_at", 0.0)
     renew_django_connections(trusted=idle_seconds < TRUST_CONNECTION_SECONDS)
+    try:
+        connection.ensure_connection()
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("job %d has no connection to run with: %s", run.job.id, error)
+        return False
+    run.connections = thread_connections()
+    return True
 
 
-def _tidy_connections() -> None:
-    """Leave neither an open transaction nor a growing log of queries to the next run."""
-    close_old_connections()
+def _tidy_thread() -> TransactionLeftOpenError | None:
+    """Leave neither a changed connection nor a growing log of queries to the next run."""
+    fault = tidy_connections()
     if settings.DEBUG:
         reset_queries()
     _thread.used_at = time.monotonic()
+    return fault

@@ -1,9 +1,10 @@
 """Jobs that wait for a function which this worker does not have, as in a deploy: who says so."""
 
-import logging
 from collections.abc import Iterable
 
-logger = logging.getLogger(__name__)
+from tasks.engine.logs import engine_logger
+
+logger = engine_logger(__name__)
 
 
 class UnknownNames:

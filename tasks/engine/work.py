@@ -8,19 +8,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db.utils import InterfaceError, OperationalError
 from procrastinate import App, JobContext
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
 from procrastinate.middleware import compose
 from procrastinate.tasks import Task as LibraryTask
 
+from myapp.jobs.access.authority import still_may
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
-from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, check_json, dump_json
+from myapp.jobs.json_values import (
+    JSONTooLargeError,
+    JSONValueRefusedError,
+    check_json,
+    dump_json,
+    escape_pointer,
+)
 from myapp.jobs.observability.redaction import NO_SECRETS, Secrets
 from tasks.engine.context import TaskContext
-from tasks.engine.errors import ArgumentsDoNotFitError, ResultNotJSONError, ResultTooLargeError
+from tasks.engine.errors import (
+    ArgumentsDoNotFitError,
+    OwnerNotAskedError,
+    PermissionDeniedError,
+    ResultNotJSONError,
+    ResultTooLargeError,
+)
 from tasks.engine.limits import Limits, limits_of
 
 if TYPE_CHECKING:
@@ -91,7 +106,25 @@ class Implementation:
         return limits_of(self.spec.name, soft=self._soft_limit, hard=self._hard_limit)
 
     def call(self, run: "Run") -> Any:
-        """Raises ArgumentsDoNotFitError when what is stored no longer fits the declaration."""
+        """Ask whether the job's owner still may, if a door has asked; then call the function.
+
+        Raises:
+            PermissionDeniedError: they may not; the function was not called.
+            OwnerNotAskedError: the database cannot tell; the function was not called.
+            ArgumentsDoNotFitError: what is stored no longer fits the declaration.
+        """
+        if run.job.permission is None:
+            return self._call(run)
+        if self.is_async:
+            return self._call_async_if_permitted(run)
+        _check_owner(run)
+        return self._call(run)
+
+    async def _call_async_if_permitted(self, run: "Run") -> Any:
+        await sync_to_async(_check_owner)(run)
+        return await self._call(run)
+
+    def _call(self, run: "Run") -> Any:
         try:
             arguments = self.spec.arguments.load(run.job.arguments)
         except ArgumentsRefusedError as error:
@@ -113,7 +146,8 @@ class Implementation:
         except JSONValueRefusedError as error:
             raise ResultNotJSONError(reason=f"{error.pointer} {error.reason}".strip()) from None
         except JSONTooLargeError as error:
-            raise ResultTooLargeError(size=error.size, limit=error.limit) from None
+            pointer = _largest(result)
+            raise ResultTooLargeError(size=error.size, limit=error.limit, pointer=pointer) from None
 
     def secrets(self, arguments: dict[str, Any]) -> Secrets:
         if not self.spec.sensitive:
@@ -197,10 +231,26 @@ class LibraryWork:
         )
 
 
+def _check_owner(run: "Run") -> None:
+    try:
+        may = still_may(run.job.owner_id, run.job.permission or "")
+    except (OperationalError, InterfaceError) as error:
+        raise OwnerNotAskedError from error
+    if not may:
+        raise PermissionDeniedError
+
+
+def _largest(result: dict[str, Any]) -> str:
+    """Return the JSON pointer of the member that takes the most."""
+    key = max(result, key=lambda name: len(json.dumps(result[name])))
+    return f"/{escape_pointer(key)}"
+
+
 def _context_of(run: "Run") -> TaskContext:
     return TaskContext(
         task_id=run.job.task_id,
         job_id=run.job.id,
+        owner_id=run.job.owner_id,
         attempt=run.number,
         correlation_id=run.correlation_id,
         report=lambda percent, message: _report(run, percent, message),

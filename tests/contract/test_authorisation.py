@@ -50,6 +50,24 @@ ROUTES = """
     GET    signup/done/                        200 200 200 200 200 200
     GET    activate/<str:token>/               400 400 400 400 400 400
     POST   activate/<str:token>/               400 400 400 400 400 400
+    GET    password/                           302 200 200 200 200 200
+    POST   password/                           302 200 200 200 200 200
+    PUT    password/                           302 200 200 200 200 200
+    POST   password/sessions/end/              302 302 302 302 302 302
+    GET    password/sessions/end/              302 405 405 405 405 405
+    PUT    password/sessions/end/              302 405 405 405 405 405
+    PATCH  password/sessions/end/              302 405 405 405 405 405
+    DELETE password/sessions/end/              302 405 405 405 405 405
+    PATCH  password/                           302 405 405 405 405 405
+    DELETE password/                           302 405 405 405 405 405
+    GET    password/reset/                     200 200 200 200 200 200
+    POST   password/reset/                     400 400 400 400 400 400
+    GET    password/reset/done/                200 200 200 200 200 200
+    GET    password/reset/<str:uidb64>/<str:token>/ 200 200 200 200 200 200
+    POST   password/reset/<str:uidb64>/<str:token>/ 200 200 200 200 200 200
+    PUT    password/reset/<str:uidb64>/<str:token>/ 200 200 200 200 200 200
+    PATCH  password/reset/<str:uidb64>/<str:token>/ 200 200 200 200 200 200
+    DELETE password/reset/<str:uidb64>/<str:token>/ 200 200 200 200 200 200
     GET    login/                              200 200 200 200 200 200
     POST   login/                              200 200 200 200 200 200
     PUT    login/                              200 200 200 200 200 200
@@ -126,7 +144,11 @@ def _client(caller: Any) -> APIClient:
 
 def _path(route: str, task: Task) -> str:
     path = route.replace("<uuid:task_id>", str(task.pk))
-    path = path.replace("<uuid:user_id>", str(task.owner_id)).replace("<str:token>", "x")
+    path = (
+        path.replace("<uuid:user_id>", str(task.owner_id))
+        .replace("<str:token>", "x")
+        .replace("<str:uidb64>", "x")
+    )
     return "/" + path
 
 
@@ -160,6 +182,23 @@ def test_each_caller_is_answered_as_the_table_says(
     assert statuses == _expected(method, route)
     for name in ("nobody", "other"):
         _assert_tells_nothing(answers[name], owners_task)
+
+
+def test_a_path_without_its_final_slash_is_answered_as_with_it(
+    callers: dict[str, Any], owners_task: Task, settings: Any
+) -> None:
+    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = 0
+    settings.DEBUG = True  # Django then refuses to redirect, by a page of its own
+    for method, route in CELLS:
+        path = _path(route, owners_task)
+        answers = []
+        for asked in (path, path.rstrip("/") or "/"):
+            with transaction.atomic():
+                client = _client(callers["admin"])
+                answers.append(client.generic(method, asked, *_body(method, route)))
+                transaction.set_rollback(True)
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[0] == statuses[1] != 301, (method, route)
 
 
 def _body(method: str, route: str) -> tuple[str, str]:

@@ -169,6 +169,7 @@ def test_no_bad_request_is_a_5xx_or_leaves_a_row(family: str, send: Callable[[Ba
     assert list(_harm_done(family, send)) == []
 
 
+@pytest.mark.long
 def test_a_parser_that_lets_everything_through_is_caught(
     send: Callable[[Bad], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

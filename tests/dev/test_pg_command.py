@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from postgres_servers import PROJECT, launched, new_checkout, place_of_tests, query
+from postgres_servers import (
+    PROJECT,
+    launched,
+    lend_template,
+    new_checkout,
+    place_of_tests,
+    query,
+)
 
 from myapp.dev import binaries, home
 from myapp.dev.postgres import PostgresServer
@@ -19,10 +26,9 @@ from myproj import env
 MANAGE = """
 import sys
 from pathlib import Path
-from myapp.dev import cluster, home
+from myapp.dev import home
 from myproj import env
-home.SHARED = Path(sys.argv[1])
-cluster.INITDB_OPTIONS = (*cluster.INITDB_OPTIONS, "--no-sync")
+home.SHARED = home.MEMORY = Path(sys.argv[1])
 env.BASE_DIR, env.HAS_OWN_DATABASE = Path(sys.argv[2]), False
 from django.core.management import execute_from_command_line
 execute_from_command_line(["manage.py", "pg", *sys.argv[3:]])
@@ -32,7 +38,9 @@ execute_from_command_line(["manage.py", "pg", *sys.argv[3:]])
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     with place_of_tests() as place:
-        yield new_checkout(place)
+        path = new_checkout(place)
+        lend_template(path)
+        yield path
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +78,15 @@ def test_run_gives_the_command_a_server_and_returns_its_status(root: Path) -> No
 
     assert (out, err, process.returncode) == ("off\n", "", 7)
     assert not list(home.SHARED.glob("*throwaway*"))
+
+
+def test_run_leaves_the_command_its_own_role(root: Path) -> None:
+    """A worker by the settings of a command has other connections."""
+    script = 'echo "role:$PROCESS_ROLE"'
+    with pg(root, "run", "--throwaway", "--", "sh", "-c", script) as process:
+        out, _err = process.communicate()
+
+    assert out == "role:\n"
 
 
 def test_run_returns_the_signal_of_the_command_as_a_shell_does(root: Path) -> None:

@@ -43,6 +43,20 @@ def test_a_comma_would_end_the_name_of_a_host(root: Path) -> None:
     assert PostgresServer.for_checkout(root / "a,b").home.sockets.is_relative_to(home.SHARED)
 
 
+def test_a_throwaway_lives_in_memory_only_where_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "MEMORY", tmp_path)
+    monkeypatch.setattr(home, "MEMORY_BYTES", 0)
+    assert home.throwaway_home().path.parent == tmp_path
+
+    monkeypatch.setattr(home, "MEMORY_BYTES", 2**62)
+    assert home.throwaway_home().path.parent == home.SHARED
+
+    monkeypatch.setattr(home, "MEMORY", tmp_path / "missing")
+    assert home.throwaway_home().path.parent == home.SHARED
+
+
 @as_root
 def test_root_leaves_an_unreachable_checkout_and_its_parents_alone(root: Path) -> None:
     checkout = root / "project"

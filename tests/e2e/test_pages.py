@@ -59,6 +59,8 @@ def open_page(
         ("login", "/login/"),
         ("signup", "/signup/"),
         ("signup-done", "/signup/done/"),
+        ("password-reset", "/password/reset/"),
+        ("password-reset-done", "/password/reset/done/"),
         ("missing", "/x"),
     ],
 )

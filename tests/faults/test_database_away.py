@@ -24,12 +24,12 @@ def test_web_answers_503_soon_and_recovers_by_itself(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running():
-        migrate(start)
+        migrate(server)
         get = _web(start)
         assert get("/readyz")[0].status == 200
 
     calls: list[tuple[str, dict[str, Any]]] = [
-        ("/", {}),
+        ("/admin/", {"Cookie": f"sessionid={'a' * 32}"}),
         ("/readyz", {}),
         ("/api/tasks/", {"token": "x" * 64}),
         ("/api/tasks/", {"token": "x" * 64, "body": {"no": "matter"}}),
@@ -58,7 +58,7 @@ def test_web_starts_without_a_database_and_is_ready_when_it_comes(
     assert (get("/livez")[0].status, get("/readyz")[0].status) == (200, 503)
 
     with server.running():
-        migrate(start)
+        migrate(server)
         eventually(lambda: get("/readyz")[0].status == 200)
 
 

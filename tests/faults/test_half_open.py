@@ -18,10 +18,11 @@ from programs import Program, eventually
 from tcp_proxy import Link, TcpProxy
 
 from myapp.jobs.bridge import Deferred
+from myapp.jobs.cutting import cut
 from myapp.jobs.tracking.models import Attempt, Task
 from tasks.engine import atomic
-from tasks.engine.atomic import CANCEL_SECONDS, DEAF_SECONDS, _cancel_or_cut
-from tasks.engine.connections import cut
+from tasks.engine.atomic import DEAF_SECONDS, _cancel_or_cut
+from tasks.engine.connections import CANCEL_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

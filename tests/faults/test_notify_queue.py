@@ -35,7 +35,7 @@ def test_jobs_go_on_and_the_operator_is_told_once(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         worker = start(*WORKER)
         worker.line("worker starts")
         with _full_queue(url):
@@ -60,7 +60,7 @@ def test_a_worker_starts_although_it_cannot_notify_itself(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         with _full_queue(url):
             worker = start(*WORKER)
             worker.line("LISTEN hears nothing")
@@ -71,7 +71,7 @@ def test_a_worker_starts_although_it_cannot_notify_itself(
 
 def test_web_accepts_a_job_as_ever(server: PostgresServer, start: Callable[..., Program]) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         post = _web(start)
         with _full_queue(url):
             status, seconds = post("ada")
@@ -85,7 +85,7 @@ def test_with_a_trigger_that_always_notifies_web_refuses_soon_and_writes_nothing
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         post = _web(start)
         assert start("python", "manage.py", "migrate", "workers", "0006", "-v0").end() == 0
         with _full_queue(url):
@@ -100,7 +100,7 @@ def test_with_a_trigger_that_always_notifies_nobody_could_defer(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         assert start("python", "manage.py", "migrate", "workers", "0006", "-v0").end() == 0
         with (
             _full_queue(url),

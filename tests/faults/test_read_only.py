@@ -23,7 +23,7 @@ def test_every_connection_is_made_anew_and_jobs_go_on_when_it_writes_again(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        worker = _warm_worker(url, start)
+        worker = _warm_worker(server, start)
         before = _sessions(url)
 
         begun = time.monotonic()
@@ -47,7 +47,7 @@ def test_a_worker_that_does_not_let_go_is_caught(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        worker = _warm_worker(url, start, OUTAGE_TWIN="no_eras")
+        worker = _warm_worker(server, start, OUTAGE_TWIN="no_eras")
         before = _sessions(url)
 
         _make_read_only(url, "on")
@@ -57,9 +57,12 @@ def test_a_worker_that_does_not_let_go_is_caught(
         assert before & _sessions(url)
 
 
-def _warm_worker(url: str, start: Callable[..., Program], **environment: str) -> Program:
+def _warm_worker(
+    server: PostgresServer, start: Callable[..., Program], **environment: str
+) -> Program:
     """Start a worker; returns when it has ended a job of each kind, and listens."""
-    migrate(start)
+    migrate(server)
+    url = server.home.url()
     worker = start(*WORKER, **environment)
     kinds = ("touch", "touch_atomically", "touch_async")
     job_ids = [add_job(url, name) for name in kinds]

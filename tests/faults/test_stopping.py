@@ -119,7 +119,7 @@ def test_a_worker_that_fails_what_it_hands_back_is_caught(start_worker: StartWor
 def test_a_worker_that_waits_for_functions_it_gave_up_is_caught(
     kind: str, start_worker: StartWorker
 ) -> None:
-    began, seconds = time.monotonic(), 12.0
+    began, seconds = time.monotonic(), 20.0
     stopped, _other, jobs = _two_workers(
         start_worker, (kind,), seconds=seconds, STOPPING_TWIN="waits_for_functions"
     )

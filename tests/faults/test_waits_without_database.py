@@ -29,7 +29,7 @@ def test_who_waits_is_answered_without_the_database(
 ) -> None:
     with ThreadPoolExecutor() as aside:
         with server.running():
-            migrate(start)
+            migrate(server)
             token = _token(start)
             web, url = serve(start)
             body = {"username": "grace", "email": "grace@example.com"}

@@ -39,7 +39,7 @@ def test_it_works_as_soon_as_the_database_is_there_and_said_once_that_it_waits(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         job_id = add_job(url)
     worker = start(*WORKER)
     worker.line(WAITS)
@@ -62,7 +62,7 @@ def test_a_missing_database_is_waited_for_and_named(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running() as url:
-        migrate(start)
+        migrate(server)
         elsewhere = server.home.url("later")
         worker = start(*WORKER, DATABASE_URL=elsewhere)
         assert 'database "later" does not exist' in worker.line(WAITS)
@@ -93,13 +93,13 @@ def test_a_signal_ends_the_wait_at_once_with_status_0(
     assert [line for line in worker.lines if "Traceback" in line] == []
 
 
-def test_what_waiting_does_not_cure_ends_it_with_another_status(
+def test_it_waits_for_tables_as_well_and_stops_when_told_to(
     server: PostgresServer, start: Callable[..., Program]
 ) -> None:
     with server.running():
         worker = start(*WORKER)  # nobody made the tables
+        worker.line('relation "procrastinate_workers" does not exist')
 
-        assert worker.end() == 1
+        worker.send(signal.SIGTERM)
 
-    worker.line("the worker stops")
-    worker.line("procrastinate_workers")
+        assert worker.end() == 0

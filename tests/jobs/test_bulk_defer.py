@@ -345,8 +345,8 @@ def test_the_callers_savepoint_takes_back_its_own_only() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_the_database_refuses_leaves_nothing() -> None:
-    with pytest.raises(DataError):
-        invite.configure(lock="\x00").defer_many(GUESTS)
+    with owned_by("not a number"), pytest.raises(DataError):
+        invite.defer_many(GUESTS)
 
     assert _nothing_is_written()
 

@@ -1,9 +1,12 @@
 """Options of one deferral: when, where, how urgent, and only once."""
 
 import asyncio
+import itertools
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
+from enum import IntEnum, StrEnum
 from typing import Any
+from uuid import UUID
 
 import job_samples
 import pytest
@@ -17,6 +20,7 @@ from myapp.jobs.bridge import (
     declare,
     owned_by,
 )
+from myapp.jobs.defer_options import DeferOptions
 from myapp.jobs.tracking.models import Tag, Task
 
 pytestmark = pytest.mark.django_db
@@ -201,3 +205,108 @@ def test_tags_go_when_the_caller_rolls_back() -> None:
         transaction.set_rollback(True)
 
     assert not Tag.objects.exists()
+
+
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("schedule_in", 5, "an int.*timedelta"),
+        ("schedule_in", "PT5M", "a str.*timedelta"),
+        ("schedule_in", [("minutes", 5)], "a list.*timedelta"),
+        ("schedule_in", {"fortnights": 1}, "fortnights.*weeks, days, hours, minutes"),
+        ("schedule_in", {5: 1}, "5.*weeks, days, hours, minutes"),
+        ("schedule_in", {"minutes": "5"}, "minutes.*number"),
+        ("schedule_in", {"minutes": None}, "minutes.*number"),
+        ("schedule_in", {"minutes": True}, "minutes.*number"),
+        ("schedule_in", {"minutes": float("nan")}, "minutes.*number"),
+        ("schedule_in", {"minutes": float("inf")}, "minutes.*number"),
+        ("schedule_in", {"minutes": 1e300}, "1970 to 8999"),
+        ("schedule_in", {"weeks": 10**400}, "1970 to 8999"),
+        ("schedule_in", timedelta.max, "1970 to 8999"),
+        ("schedule_in", timedelta.min, "1970 to 8999"),
+        ("schedule_in", datetime(9000, 1, 1, tzinfo=UTC) - NOW, "1970 to 8999"),
+        ("schedule_at", date(2030, 1, 1), "a date.*datetime"),
+        ("schedule_at", "2030-01-01T00:00:00Z", "a str.*datetime"),
+        ("schedule_at", 1893456000, "an int.*datetime"),
+        ("schedule_at", 0, "an int.*datetime"),
+        ("schedule_at", datetime.min.replace(tzinfo=UTC), "1970 to 8999"),
+        ("schedule_at", datetime.max.replace(tzinfo=UTC), "1970 to 8999"),
+        ("schedule_at", datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), "1970 to 8999"),
+        ("queue", "", "1 to 40 bytes"),
+        ("queue", 5, "an int.*text"),
+        ("queue", b"samples", "a bytes.*text"),
+        ("queue", "a\x00b", "NUL"),
+        ("queue", "\ud800", "surrogate"),
+        ("priority", True, "a bool.*whole number"),
+        ("priority", 5.0, "a float.*whole number"),
+        ("priority", "5", "a str.*whole number"),
+        ("priority", -(2**31) - 1, "32 bits"),
+        *(
+            (option, value, said)
+            for option in ("lock", "queueing_lock", "unique")
+            for value, said in [
+                ("", "empty"),
+                (5, "an int.*text"),
+                (b"l", "a bytes.*text"),
+                (UUID(int=0), "a UUID.*text"),
+                ("a\x00b", "NUL"),
+                ("\udfff", "surrogate"),
+            ]
+        ),
+        ("tags", 5, "an int.*texts"),
+        ("tags", "one", "one text"),
+        ("tags", b"one", "printable"),
+        ("tags", [["unhashable"]], "printable"),
+        ("tags", itertools.count(), "printable"),
+        ("tags", (f"tag {n}" for n in itertools.count()), "more than 10"),
+        ("colour", "blue", "lock, queue, priority, schedule_at, schedule_in"),
+    ],
+)
+def test_configure_refuses_what_does_not_fit(option: str, value: Any, said: str) -> None:
+    with pytest.raises(BadDeferOptionError, match=said) as refused:
+        nap.configure(**{option: value})
+
+    assert refused.value.option == option
+    with pytest.raises(BadDeferOptionError, match=said):
+        DeferOptions(**{option: value})
+
+
+@pytest.mark.parametrize("delay", [timedelta(hours=-1), {"minutes": -60}])
+def test_a_delay_into_the_past_is_due_at_once(delay: Any) -> None:
+    job = _job(nap.configure(schedule_in=delay).defer(seconds=1))
+
+    assert job.scheduled_at < datetime.now(UTC) - timedelta(minutes=59)
+
+
+def test_parts_of_a_delay_are_read_once() -> None:
+    parts = {"hours": 1}
+    configured = nap.configure(schedule_in=parts)
+    parts["fortnights"] = 1
+
+    for deferred in [configured.defer(seconds=1), *configured.defer_many([{"seconds": 1}] * 2)]:
+        due_in = _job(deferred).scheduled_at - Task.objects.get(pk=deferred.task_id).created_at
+        assert abs(due_in - timedelta(hours=1)) < timedelta(seconds=1)
+
+
+def test_the_latest_and_the_earliest_due_time_are_read_back() -> None:
+    for moment in (datetime(1970, 1, 1, tzinfo=UTC), datetime(8999, 12, 31, tzinfo=UTC)):
+        configured = nap.configure(schedule_at=moment)
+        for deferred in [configured.defer(seconds=1), *configured.defer_many([{"seconds": 1}] * 2)]:
+            assert _job(deferred).scheduled_at == moment
+
+
+def test_texts_that_are_more_than_a_str_are_stored_as_their_text() -> None:
+    class Queue(StrEnum):
+        OTHER = "other"
+
+    class Priority(IntEnum):
+        HIGH = 9
+
+    job = _job(
+        nap.configure(queue=Queue.OTHER, lock=Queue.OTHER, priority=Priority.HIGH).defer(seconds=1)
+    )
+
+    assert (job.queue_name, job.lock, job.priority) == ("other", "other", 9)

@@ -1,8 +1,13 @@
 """What may be stored as JSON."""
 
 import json
+from collections import OrderedDict, defaultdict
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import pytest
+from django.db import connection
+from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +18,20 @@ from myapp.jobs.json_values import (
     dump_json,
     storable_text,
 )
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
 
 NESTED_20 = json.loads("[" * 20 + "]" * 20)
 storable = st.recursive(
@@ -80,3 +99,25 @@ def test_any_text_is_made_storable(text: str, limit: int) -> None:
 
 def test_long_text_keeps_both_ends() -> None:
     assert storable_text("a" * 50 + "b" * 50, max_length=27) == "a" * 10 + " [...] " + "b" * 10
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 5e-324, "b": -0.0, "c": 2.0**53, "": 1, "k" * 10_000: 1},
+        {"a": "\x01\x1f\x7f\u2028\uffff\U0010ffff", "\\u0000": "\\u0000\\ud800"},
+        OrderedDict(a=defaultdict(int, b=1)),
+        {"a": Colour.RED, Colour.RED: [Level.HIGH], "b": Point(1, 2), "c": mark_safe("<b>")},
+        {"a": NESTED_20[0]},
+    ],
+    ids=range(5),
+)
+def test_what_passes_is_taken_by_jsonb_and_reads_back(value: object) -> None:
+    check_json(value)
+    text = dump_json(value, max_bytes=10**6)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::jsonb::text", [text])
+        (stored,) = cursor.fetchone()
+    assert json.loads(stored) == json.loads(text)

@@ -56,6 +56,19 @@ class RunJobsTests(TestCase):
         assert run_jobs() == []
         assert Task.objects.get().status == "PENDING"
 
+    def test_jobs_of_one_lock_run_as_a_worker_would_run_them(self) -> None:
+        nap = job_samples.nap.configure
+        nap(lock="a", schedule_in={"hours": 1}, priority=9).defer(seconds=0)
+        fell_due = nap(lock="a", schedule_in={"hours": -1}, priority=2).defer(seconds=0)
+        low, high = (nap(lock="a", priority=n).defer(seconds=0) for n in (0, 5))
+        retried = job_samples.fail.configure(lock="b").defer(kind="transient")
+        job_samples.give_back.configure(lock="b").defer(value={})
+
+        ran = [task.pk for task in run_jobs()]
+
+        expected = [high.task_id, fell_due.task_id, low.task_id, retried.task_id]
+        assert ran == expected  # what waits for its retry holds up its lock
+
     def test_only_the_queues_asked_for_run(self) -> None:
         job_samples.nap.configure(queue="other").defer(seconds=0)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from myapp.jobs.hanging import WatchedConnection
 from myproj.database import Role, database_settings
 
 
@@ -22,8 +23,9 @@ def test_web_has_a_bounded_pool_that_gives_up_soon() -> None:
     options = _settings("web")["OPTIONS"]
 
     pool = options["pool"]  # type: ignore[index]
-    assert pool == {"min_size": 1, "max_size": 7, "timeout": 2.0, "reconnect_timeout": 5.0}
-    assert "statement_timeout=10000" in options["options"]  # type: ignore[index]
+    bounds = {"min_size": 1, "max_size": 7, "timeout": 2.0, "reconnect_timeout": 5.0}
+    assert pool == {**bounds, "connection_class": WatchedConnection}
+    assert "statement_timeout=8000" in options["options"]  # type: ignore[index]
     assert "idle_in_transaction_session_timeout=30000" in options["options"]  # type: ignore[index]
 
 
@@ -37,7 +39,18 @@ def test_worker_threads_hold_their_connections_without_a_pool() -> None:
 def test_migrate_waits_briefly_for_locks_and_as_long_as_it_takes_for_statements() -> None:
     options = _settings("migrate")["OPTIONS"]["options"]  # type: ignore[index]
 
-    assert options == "-c lock_timeout=5000"
+    assert options.endswith(" -c lock_timeout=5000")
+    assert "statement_timeout" not in options
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "migrate", "command"])
+def test_the_server_notices_a_lost_host_of_every_role(role: Role) -> None:
+    """A client's own keepalives do nothing for the server's side of the connection."""
+    options = _settings(role)["OPTIONS"]["options"]  # type: ignore[index]
+
+    for limit in ("tcp_keepalives_idle=5", "tcp_keepalives_interval=2", "tcp_keepalives_count=3"):
+        assert f"-c {limit}" in options
+    assert "-c tcp_user_timeout=10000" in options
 
 
 def test_the_url_is_taken_apart_and_its_options_win() -> None:

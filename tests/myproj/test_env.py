@@ -1,6 +1,7 @@
 """The environment is checked at the start, all of it at once."""
 
 import os
+import secrets
 import subprocess
 import sys
 
@@ -16,14 +17,18 @@ SAFE = {
 }
 
 
+# A database of the tests', and what some of them set to use the ORM beside an event loop.
+NOT_OURS = ("DATABASE_URL", "DJANGO_ALLOW_ASYNC_UNSAFE")
+
+
 def _start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PG") and name != "DATABASE_URL"
+        if not name.startswith("PG") and name not in NOT_OURS
     }
     return subprocess.run(  # noqa: S603
-        [sys.executable, *(command or ("-c", "import django; django.setup()"))],
+        [sys.executable, *(command or ("-c", "import myproj.settings"))],
         cwd=PROJECT,
         env={**clean, "DJANGO_SETTINGS_MODULE": "myproj.settings", **environment},
         capture_output=True,
@@ -36,12 +41,46 @@ def test_production_starts_when_all_is_safe() -> None:
     assert _start(**SAFE).returncode == 0
 
 
+def test_the_documented_production_settings_leave_no_warning() -> None:
+    own = {
+        **SAFE,
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "JOBS_BEHIND_TLS_PROXY": "true",
+        "CSRF_TRUSTED_ORIGINS": "https://jobs.example.org",
+    }
+
+    ended = _start("manage.py", "check", "--deploy", "--fail-level", "WARNING", **own)
+
+    assert ended.stderr == ""
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "secure"),
+    [
+        ("https://jobs.example.org", "false", "True True"),
+        ("https://jobs.example.org", "true", "True True"),
+        ("http://jobs.example.org", "true", "True True"),
+        ("http://jobs.example.org", "false", "False False"),
+    ],
+)
+def test_a_site_that_is_reached_by_https_sends_no_cookie_in_the_clear(
+    url: str, proxy: str, secure: str
+) -> None:
+    code = "from myproj import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE)"
+
+    ended = _start("-c", code, **{**SAFE, "JOBS_PUBLIC_URL": url, "JOBS_BEHIND_TLS_PROXY": proxy})
+
+    assert ended.stdout.strip() == secure
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"SECRET_KEY": ""}, "SECRET_KEY"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY"),
         ({"SECRET_KEY": "development-only-key-refused-in-production"}, "SECRET_KEY"),
+        ({"SECRET_KEY_FALLBACKS": f"{'k' * 50},short"}, "SECRET_KEY_FALLBACKS"),
         ({"DEBUG": "true"}, "DEBUG"),
         ({"JOBS_EAGER": "true"}, "JOBS_EAGER"),
         ({"JOBS_PUBLIC_URL": ""}, "JOBS_PUBLIC_URL"),

@@ -20,7 +20,7 @@ from tasks.engine.context import TaskContext
 from tasks.engine.worker import EngineWorker
 
 AT_ONCE = RetryPolicy(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)
-PATIENCE = 30.0
+PATIENCE = 120.0  # for a machine that is busy
 
 # What the tasks do, by the name a test gives it.
 deeds: dict[str, Callable[[TaskContext], Any]] = {}

@@ -23,8 +23,8 @@ class Event:
 class Stream:
     """`curl -N`, whose output is read while it runs."""
 
-    def __init__(self, url: str, *, token: str, **headers: str) -> None:
-        sent = {"Authorization": f"Token {token}", **headers}
+    def __init__(self, url: str, *, token: str = "", **headers: str) -> None:
+        sent = {"Authorization": f"Token {token}", **headers} if token else headers
         options = [f"-H{name.replace('_', '-')}: {value}" for name, value in sent.items()]
         self.program = Program(["curl", "-sNi", *options, url], {})
 

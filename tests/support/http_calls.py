@@ -27,7 +27,7 @@ def call(
     *,
     token: str | None = None,
     body: Any = None,
-    timeout: float = 30,
+    timeout: float = 120,
     method: str | None = None,
     **headers: str,
 ) -> Answer:

@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
 from myapp.jobs.bridge import RetryPolicy, declare, specs_in
+from myapp.jobs.timelines import Timelines
 from tasks.engine import atomic, connections, listening, reaper
 from tasks.engine.app import JobsApp
 from tasks.engine.context import TaskContext
@@ -104,6 +105,8 @@ if TWIN == "no_deadline":
     connections.BoundedConnection.deadline_seconds = 3600.0
 if TWIN == "no_eras":
     connections.Eras.end = lambda self: None  # type: ignore[method-assign]
+if TWIN == "no_timelines":
+    Timelines.note = lambda *_: None  # type: ignore[method-assign]
 if TWIN == "prepares":
     connections.is_lent = lambda *_: False
 if TWIN == "asks_itself":

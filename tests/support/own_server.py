@@ -1,24 +1,28 @@
 """A Postgres of a test's own that it may stop, reload or fill, and programs on it."""
 
+import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from django.conf import settings
 from programs import Program
 
+from myapp.dev.home import DATABASE, Home, place_of_throwaways, server_account
 from myapp.dev.postgres import PostgresServer
+from myapp.dev.template import TEMPLATE_DATABASE, Template
 
 WORKER = ("procrastinate", "--app=outage_samples.app", "worker")
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[PostgresServer]:
+def server() -> Iterator[PostgresServer]:
     """A server whose data outlive a stop; run it by `server.running()`."""
-    server = PostgresServer.for_checkout(tmp_path)
+    home = new_home()
+    template = Template(settings.BASE_DIR)
+    server = PostgresServer(home, is_throwaway=False, fill=template.copy_to)
     yield server
-    server.reset()
     server.home.remove()
 
 
@@ -41,9 +45,25 @@ def start(server: PostgresServer) -> Iterator[Callable[..., Program]]:
         program.destroy()
 
 
-def migrate(start: Callable[..., Program]) -> None:
-    """Make the tables."""
-    assert start("python", "manage.py", "migrate", "-v0").end() == 0
+@pytest.fixture
+def running(server: PostgresServer) -> Iterator[str]:
+    """The URL of that server's database, which runs and has its tables."""
+    with server.running() as url:
+        migrate(server)
+        yield url
+
+
+def new_home() -> Home:
+    """Return where a server of a test's own may live; whoever asks removes it."""
+    # Not a throwaway's name: what does not run of those is swept away.
+    return Home(place_of_throwaways() / f"jobs-test-{secrets.token_hex(4)}", server_account())
+
+
+def migrate(server: PostgresServer) -> None:
+    """Make the tables of a running server, by a copy of the template's database."""
+    url = server.home.url("postgres")
+    ask(url, f"DROP DATABASE {DATABASE} WITH (FORCE)")
+    ask(url, f"CREATE DATABASE {DATABASE} TEMPLATE {TEMPLATE_DATABASE}")
 
 
 def ask(url: str, sql: str, *parameters: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from programs import eventually
 from psycopg import ConnectionInfo
@@ -22,6 +23,7 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
+admin_users = {admin}
 pool_mode = transaction
 default_pool_size = {pool_size}
 max_client_conn = 200
@@ -44,7 +46,9 @@ def transaction_pooler(
         password=direct.password or None,
     )
     file, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
-    file.write_text(SETTINGS.format(target=target, port=port, pool_size=pool_size))
+    file.write_text(
+        SETTINGS.format(admin=direct.user, target=target, port=port, pool_size=pool_size)
+    )
     for path in (file, folder, *list(folder.parents)[:2]):
         path.chmod(path.stat().st_mode | 0o055)
     with log.open("w") as output:
@@ -57,6 +61,14 @@ def transaction_pooler(
     finally:
         process.terminate()
         process.wait()
+
+
+def tell(url: str, command: str) -> None:
+    """Give the pooler of this URL a command of its console, such as PAUSE."""
+    console = make_conninfo(url, dbname="pgbouncer")
+    with psycopg.connect(console, autocommit=True) as connection:
+        result = connection.pgconn.exec_(command.encode())
+        assert not result.error_message, result.error_message.decode()
 
 
 def _command(host: str) -> list[str]:

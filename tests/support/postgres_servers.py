@@ -30,7 +30,7 @@ if os.environ.get("AS_NOBODY"):
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 process.KERNEL_HAS_DEATH_SIGNAL = not os.environ.get("WITHOUT_DEATH_SIGNAL")
 shared, root = sys.argv[1:]
-home.SHARED = Path(shared)
+home.SHARED = home.MEMORY = Path(shared)
 server = (
     PostgresServer.throwaway() if root == "throwaway" else PostgresServer.for_checkout(Path(root))
 )
@@ -46,13 +46,14 @@ except EmbeddedPostgresError as error:
 @contextmanager
 def place_of_tests() -> Iterator[Path]:
     """Yield a short path that every user may enter, with what stands for /var/tmp in it."""
-    path = Path(tempfile.mkdtemp(prefix="pg-", dir="/var/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="pg-", dir=home.place_of_throwaways()))
     path.chmod(0o755)
     shared = path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(home, "SHARED", shared)
+        patch.setattr(home, "MEMORY", shared)
         # Files that were written to the disk take a second to remove.
         patch.setattr(cluster, "INITDB_OPTIONS", (*cluster.INITDB_OPTIONS, "--no-sync"))
         patch.setitem(postgres.SETTINGS, "fsync", "off")
@@ -70,6 +71,15 @@ def new_checkout(place: Path) -> Path:
     path = Path(tempfile.mkdtemp(prefix="checkout-", dir=place))
     path.chmod(0o755)
     return path
+
+
+def lend_template(root: Path) -> None:
+    """Give the checkout at `root` a copy of this checkout's template, which costs less than one
+    of its own.
+    """
+    ours = home.template_home(PROJECT)
+    if ours.path.exists():
+        shutil.copytree(ours.path, home.template_home(root).path)  # with the times of the files
 
 
 class Launched(NamedTuple):

@@ -77,13 +77,17 @@ def serve(
     application: str = "myproj.asgi:application",
     *,
     port: int | None = None,
+    graceful_seconds: int = 3,
     **environment: str,
 ) -> Web:
-    """Start a real web server by `start`, as the Procfile does, and wait until it serves."""
+    """Start a real web server by `start`, as the Procfile does, and wait until it serves.
+
+    It ends `graceful_seconds` after it was asked to if something of it does not end by itself.
+    """
     port = port or free_port()
     web = start(
-        "uvicorn", application, "--port", str(port), "--timeout-graceful-shutdown", "3",
-        "--lifespan", "off", "--no-access-log", **environment,
+        "uvicorn", application, "--port", str(port), "--lifespan", "off", "--no-access-log",
+        "--no-proxy-headers", "--timeout-graceful-shutdown", str(graceful_seconds), **environment,
     )  # fmt: skip
     web.line("Uvicorn running on")
     return Web(web, f"http://127.0.0.1:{port}")

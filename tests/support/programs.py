@@ -4,7 +4,7 @@ import os
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -16,7 +16,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 # Of the virtual environment that runs the tests, whether it is activated or not.
 SCRIPTS = sysconfig.get_path("scripts")
 # Generous, for loaded machines: nothing waits this long when all is well.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
+# What would only be waited for after the test has failed.
+NEVER = 3600
 
 
 class Program:
@@ -108,8 +110,17 @@ def is_running(pid: int) -> bool:
 def eventually[T](look: Callable[[], T], *, within_seconds: float = PATIENCE_SECONDS) -> T:
     """Return what `look` returns once that is true; fail the test with the last look otherwise."""
     deadline = time.monotonic() + within_seconds
+    pauses = pauses_between_looks()
     while not (seen := look()):
         if time.monotonic() > deadline:
             pytest.fail(f"still {seen!r} after {within_seconds} s")
-        time.sleep(0.01)
+        time.sleep(next(pauses))
     return seen
+
+
+def pauses_between_looks() -> Iterator[float]:
+    """Yield seconds that grow: what takes long is not asked for often, since each look costs."""
+    pause = 0.005
+    while True:
+        yield pause
+        pause = min(pause * 1.25, 0.05)

@@ -35,6 +35,11 @@ class JobModel:
         return self.due is not None and self.due > datetime.now(UTC)
 
     @property
+    def is_scheduled(self) -> bool:
+        """Tell whether it is to run at a time, and never ran."""
+        return self.due is not None and self.attempts == 0
+
+    @property
     def place(self) -> tuple[int, int]:
         """Sort by this: higher priority first, then the oldest."""
         return -self.priority, self.id
@@ -90,6 +95,12 @@ class QueueModel:
         chosen = chosen[:slots]
         later = [job for job in self.of("todo") if job.lock is None and job.is_later]
         later += [job for job in heads if job.is_later]
+        looked_at = {job.lock for job in heads}
+        later += [
+            job
+            for job in self.of("todo")
+            if job.lock in looked_at and job.is_scheduled and job.is_later
+        ]
         for job in chosen:
             self._set(job, status="doing", worker=worker)
         return Claimed(
@@ -132,7 +143,7 @@ class QueueModel:
     def crash(self, job_id: int) -> None:
         """Take a running job from its worker, who died."""
         job = self.jobs[job_id]
-        if job.count("crashed") + 1 < MAX_CRASHES:
+        if job.abort or job.count("crashed") + 1 < MAX_CRASHES:
             self._go_back(job, kind="crashed")
         else:
             self._leave(job, "failed", end="FAILED", code="crashed", kind="crashed")
@@ -230,7 +241,16 @@ class QueueModel:
     def _heads(self, from_lock: str) -> Iterator[JobModel]:
         waiting = [job for job in self.of("todo") if job.lock is not None]
         for lock in sorted({job.lock for job in waiting if job.lock and job.lock >= from_lock}):
-            yield min((job for job in waiting if job.lock == lock), key=lambda job: job.place)
+            yield self._head_of([job for job in waiting if job.lock == lock])
+
+    def _head_of(self, line: list[JobModel]) -> JobModel:
+        """Return who is first of a lock: before a job that never ran is due it is nobody's head."""
+        scheduled = [job for job in line if job.is_scheduled]
+        first_due = sorted(scheduled, key=lambda job: (job.due, job.id))[:1]
+        others = [job for job in line if not job.is_scheduled]
+        return min(
+            others + first_due, key=lambda job: (job.is_scheduled and job.is_later, job.place)
+        )
 
     def _lockless(self, slots: int, locked: Collection[int]) -> Iterator[JobModel]:
         free = [job for job in self.of("todo") if job.lock is None and job.id not in locked]

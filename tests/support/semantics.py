@@ -25,7 +25,7 @@ from tasks.engine.app import JobsApp
 
 QUEUE = "samples"
 # Seconds that only a broken worker takes.
-PATIENCE = 30.0
+PATIENCE = 120.0
 # How long a job is given to start that should not.
 WHILE_NOTHING_HAPPENS = 0.5
 # What `defer` raises for a queueing lock that is taken; ours has the other one's ids besides.

@@ -78,7 +78,7 @@ class StoppingWorker(EngineWorker):
         if TWIN != "waits_for_functions":
             super()._end_process_in(seconds)
 
-    def _fail_what_runs(self) -> None:
+    def _fail_what_runs(self, *, is_crash: bool) -> None:
         for run in list(self.runner.held.values()):
             self.runner._give_up(run, ConnectionError("stopped"))
 

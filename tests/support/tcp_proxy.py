@@ -10,6 +10,7 @@
 | `delay(seconds)` | each piece is passed on so much later |
 | `black_hole()` | bytes are taken, acknowledged and kept: keepalives are content, nobody answers |
 | `lead_to(url)` | new ones lead to another server, as an address does after a failover |
+| `move_to(url)` | the same, and those there are have to connect anew |
 | `reset()` | connections there are get an RST; new ones are forwarded |
 
 `black_hole(only=...)` takes those connections alone that are there now and for which it returns
@@ -30,6 +31,8 @@ from typing import Any, Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+# The URL of a server that there is not.
+NOWHERE = "postgresql://127.0.0.1:1/nothing"
 PIECE_BYTES = 65_536
 PATIENCE_SECONDS = 30.0
 # With it a close sends RST instead of FIN.
@@ -113,6 +116,11 @@ class TcpProxy:
         """Connect new clients to another server; those there are stay where they are."""
         target = conninfo_to_dict(url)
         self._host, self._port = str(target["host"]), int(target.get("port") or 5432)
+
+    def move_to(self, url: str) -> None:
+        """Connect everybody to another server: those there are get an RST."""
+        self.lead_to(url)
+        self.reset()
 
     def reset(self) -> None:
         self._run(self._close_links(by_reset=True))

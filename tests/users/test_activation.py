@@ -16,9 +16,15 @@ from django.test import Client
 from django.utils import timezone
 
 from myapp import tasks as menu
-from myapp.jobs.bridge import Deferred
+from myapp.jobs.bridge import Deferred, owned_by
+from myapp.jobs.testing import run_jobs
 from myapp.jobs.tracking.models import Task
-from myapp.users.accounts import _mail, activation_token, send_activation_mail
+from myapp.users.accounts import (
+    _mail,
+    activation_token,
+    delete_unactivated_accounts,
+    send_activation_mail,
+)
 from myapp.users.models import User
 from myapp.users.services import user_update
 
@@ -32,6 +38,10 @@ LOCAL_MEMORY = "django.core.mail.backends.locmem.EmailBackend"
 
 def _is_active(user: User) -> bool:
     return User.objects.get(pk=user.pk).is_active
+
+
+def _password_of(user: User) -> str:
+    return User.objects.get(pk=user.pk).password
 
 
 def _is_sent(user: User) -> bool:
@@ -67,23 +77,55 @@ def test_from_signing_up_to_signing_in(work: Work, mailed_path: Callable[[], str
     assert (task.status, task.result) == ("DONE", {"sent": True})
     assert mail.outbox[0].to == ["ada@example.org"]
     assert "Your username for signing in is: ada" in mail.outbox[0].body
+    page = client.get(mailed_path())
+    assert (page.status_code, page.context["username"]) == (200, "ada")
     assert not _is_active(user)
-    answer = client.get(mailed_path())
+    answer = client.post(mailed_path(), {"password": "of-the-engine"})
     assert (answer.status_code, answer["Location"]) == (302, "/login/")
+    assert "Your account is active. Sign in." in client.get("/login/").content.decode()
     assert client.post("/login/", credentials).status_code == 302
+
+
+@pytest.mark.parametrize("method", ["get", "head"])
+def test_to_look_at_the_link_changes_nothing(new_user: NewUser, method: str) -> None:
+    """Programs that look through mails do."""
+    user = new_user()
+
+    assert getattr(Client(), method)(f"/activate/{activation_token(user)}/").status_code == 200
+
+    assert not _is_active(user)
+
+
+def test_the_password_of_the_sign_up_is_kept_and_another_one_replaces_it(new_user: NewUser) -> None:
+    kept, replaced = new_user("ada"), new_user("bob")
+
+    for user, password in [(kept, "pw-of-the-user"), (replaced, "a new one of his")]:
+        answer = Client().post(f"/activate/{activation_token(user)}/", {"password": password})
+        assert answer.status_code == 302
+        assert User.objects.get(pk=user.pk).check_password(password)
+
+
+@pytest.mark.parametrize("password", ["", "short", "12345678901", "x" * 300])
+def test_a_password_that_will_not_do_activates_nobody(new_user: NewUser, password: str) -> None:
+    user = new_user()
+
+    answer = Client().post(f"/activate/{activation_token(user)}/", {"password": password})
+
+    assert answer.status_code == 400
+    assert answer.context["form"].errors.keys() == {"password"}
+    assert not _is_active(user)
 
 
 def test_a_second_visit_leads_on_as_well(new_user: NewUser) -> None:
     user = new_user()
     path = f"/activate/{activation_token(user)}/"
+    assert Client().post(path, {"password": "pw-of-the-user"}).status_code == 302
+    before = _password_of(user)
 
-    answers = [Client().get(path) for _ in range(2)]
+    for answer in (Client().get(path), Client().post(path, {"password": "another long one"})):
+        assert (answer.status_code, answer["Location"]) == (302, "/login/")
 
-    assert [(answer.status_code, answer["Location"]) for answer in answers] == [
-        (302, "/login/"),
-        (302, "/login/"),
-    ]
-    assert _is_active(user)
+    assert _password_of(user) == before
 
 
 def test_who_is_active_is_led_on_by_an_expired_link_too(new_user: NewUser) -> None:
@@ -95,7 +137,7 @@ def test_who_is_active_is_led_on_by_an_expired_link_too(new_user: NewUser) -> No
 def test_a_link_does_not_let_back_in_who_was_shut_out(new_user: NewUser) -> None:
     user = new_user(last_login=timezone.now())
 
-    Client().get(f"/activate/{activation_token(user)}/")
+    Client().post(f"/activate/{activation_token(user)}/", {"password": "pw-of-the-user"})
 
     assert not _is_active(user)
 
@@ -104,11 +146,11 @@ def test_a_link_does_not_let_back_in_who_never_signed_in_but_was_active(new_user
     """Who uses the API alone never signs in."""
     user = new_user()
     path = f"/activate/{activation_token(user)}/"
-    Client().get(path)
+    Client().post(path, {"password": "pw-of-the-user"})
     assert _is_active(user)
     user_update(user_id=user.pk, changes={"is_active": False})
 
-    Client().get(path)
+    Client().post(path, {"password": "pw-of-the-user"})
 
     assert not _is_active(user)
 
@@ -117,7 +159,7 @@ def test_who_was_shut_out_is_mailed_no_new_link(new_user: NewUser) -> None:
     user = new_user(is_active=True, is_activation_email_sent=True)
     user_update(user_id=user.pk, changes={"is_active": False})
 
-    Client().post(f"/activate/{_expired_token(user)}/")
+    Client().post(f"/activate/{_expired_token(user)}/", {"renew": "1"})
 
     assert not Task.objects.exists()
     assert _is_sent(user)
@@ -127,10 +169,11 @@ def test_a_link_works_for_the_hours_that_are_set(new_user: NewUser, settings: An
     user = new_user()
     path = f"/activate/{_expired_token(user)}/"
 
-    assert Client().get(path).status_code == 410
+    activates = {"password": "pw-of-the-user"}
+    assert [Client().get(path).status_code, Client().post(path, activates).status_code] == [410] * 2
     assert not _is_active(user)
     settings.JOBS_ACTIVATION_LINK_HOURS = 25
-    assert Client().get(path).status_code == 302
+    assert Client().post(path, activates).status_code == 302
     assert _is_active(user)
 
 
@@ -139,7 +182,7 @@ def test_whose_link_has_expired_is_mailed_a_new_one(new_user: NewUser) -> None:
     path = f"/activate/{_expired_token(user)}/"
     assert "Mail me a new link" in Client().get(path).content.decode()
 
-    answer = Client().post(path)
+    answer = Client().post(path, {"renew": "1"})
 
     assert (answer.status_code, answer["Location"]) == (302, "/signup/done/")
     assert (Task.objects.get().task_name, Task.objects.get().owner) == (
@@ -152,7 +195,7 @@ def test_whose_link_has_expired_is_mailed_a_new_one(new_user: NewUser) -> None:
 def test_who_is_active_is_mailed_no_new_link(new_user: NewUser) -> None:
     user = new_user(is_active=True)
 
-    Client().post(f"/activate/{_expired_token(user)}/")
+    Client().post(f"/activate/{_expired_token(user)}/", {"renew": "1"})
 
     assert not Task.objects.exists()
 
@@ -175,13 +218,6 @@ def test_the_link_of_a_user_who_is_gone_is_refused(new_user: NewUser) -> None:
     user.delete()
 
     assert Client().get(f"/activate/{token}/").status_code == 400
-
-
-def test_a_program_that_only_looks_at_the_link_activates_nobody(new_user: NewUser) -> None:
-    user = new_user()
-
-    assert Client().head(f"/activate/{activation_token(user)}/").status_code == 405
-    assert not _is_active(user)
 
 
 def test_a_mail_that_was_sent_is_not_sent_again(new_user: NewUser) -> None:
@@ -267,5 +303,34 @@ def test_mails_of_development_are_files_with_links_to_copy(
     (file,) = tmp_path.iterdir()
     assert "Subject: Activate your account" in file.read_text()
     (link,) = [line for line in file.read_text().splitlines() if line.startswith("http://")]
-    assert Client().get(link.removeprefix("http://localhost:8000")).status_code == 302
-    assert _is_active(user)
+    assert Client().get(link.removeprefix("http://localhost:8000")).status_code == 200
+
+
+def test_accounts_that_nobody_activates_go_and_leave_their_names(new_user: NewUser) -> None:
+    week = timedelta(days=7)
+    long_ago = timezone.now() - week - timedelta(minutes=1)
+    gone = new_user("gone", signed_up_at=long_ago)
+    with owned_by(gone.pk):
+        waits = menu.send_activation_email.defer(user_pk=gone.pk)
+    kept = [
+        new_user("young", signed_up_at=timezone.now()),
+        new_user("active", signed_up_at=long_ago, is_active=True),
+        new_user("shut-out", signed_up_at=long_ago, activated_at=long_ago),
+        new_user("of-the-admin"),
+    ]
+
+    assert delete_unactivated_accounts(older_than=week) == 1
+
+    assert set(User.objects.values_list("pk", flat=True)) == {user.pk for user in kept}
+    assert Task.objects.get(pk=waits.task_id).status == "CANCELLED"
+
+
+def test_they_are_deleted_by_a_schedule() -> None:
+    from tasks import app
+
+    app.perform_import_paths()  # type: ignore[no-untyped-call]
+
+    key = ("delete_unactivated_accounts", "delete-unactivated-accounts")
+    assert app.periodic_registry.periodic_tasks[key].cron == "40 * * * *"
+    menu.delete_unactivated_accounts.defer(timestamp=0)
+    assert [task.result for task in run_jobs()] == [{"deleted": 0, "due_at": 0}]

@@ -7,13 +7,15 @@ from unittest import mock
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.core import mail
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
 
 from myapp.jobs.bridge import Deferred
+from myapp.jobs.testing import run_jobs
 from myapp.jobs.tracking.models import Task
 from myapp.users.accounts import sign_up
 from myapp.users.models import User
@@ -103,7 +105,6 @@ def test_a_rollback_leaves_neither_user_nor_task_nor_job() -> None:
         ("ada.l+jobs@example.org", "ada.l+jobs"),
         ("o'hara@example.org", "ohara"),
         ("!#$%@example.org", "user"),
-        ("ａda@example.org", "ada"),  # noqa: RUF001 # a wide letter, made a plain one
     ],
 )
 def test_without_a_username_one_is_made_from_the_address(email: str, username: str) -> None:
@@ -133,8 +134,10 @@ def test_of_parallel_sign_ups_each_gets_a_username_and_each_address_one_account(
     with ThreadPoolExecutor(20) as threads:
         statuses = Counter(threads.map(ask, range(20)))
 
-    assert statuses == {302: 5, 400: 15}
-    assert _rows() == (5, 5, 5)
+    assert statuses == {302: 20}
+    assert User.objects.count() == 5
+    assert Task.objects.filter(task_name="send_activation_email").count() == 5
+    assert Task.objects.filter(task_name="send_account_reminder").count() == 15
     assert User.objects.filter(username="ada").count() == 1
 
 
@@ -154,6 +157,12 @@ def test_a_username_that_is_given_is_kept() -> None:
         ({"password": "x" * 257}, "password", "256 characters"),
         ({"email": "nonsense"}, "email", "valid email"),
         ({"email": ""}, "email", "may not be blank|is required"),
+        ({"email": "\uff41da@example.org"}, "email", "valid email"),
+        ({"email": f"{'x' * 60}@{'.'.join(['a' * 60] * 3)}.{chr(0x130) * 5}b.com"}, "email", "254"),
+        ({"username": "\ufb01" * 80}, "username", "150 characters"),
+        ({"username": "\ufdfa"}, "username", "valid username"),
+        ({"username": "\u037a"}, "username", "valid username"),
+        ({"username": "\u00bd"}, "username", "valid username"),
         ({"username": "not allowed"}, "username", "valid username"),
     ],
 )
@@ -175,8 +184,8 @@ def test_what_is_wrong_is_said_beside_its_field(
     ("taken", "field", "code"),
     [
         ({"username": "ada", "email": "other@example.org"}, "username", "username_taken"),
-        ({"username": "other", "email": "ada@example.org"}, "email", "email_taken"),
-        ({"username": "other", "email": "ada@EXAMPLE.org"}, "email", "email_taken"),
+        ({"username": "ADA", "email": "other@example.org"}, "username", "username_taken"),
+        ({"username": "Ada", "email": "ada@example.org"}, "username", "username_taken"),
     ],
 )
 def test_what_is_taken_is_said_beside_its_field(
@@ -191,6 +200,50 @@ def test_what_is_taken_is_said_beside_its_field(
     (problem,) = answer.json()["errors"]
     assert (problem["pointer"], problem["code"]) == (f"/{field}", code)
     assert _rows() == (1, 0, 0)
+
+
+@pytest.mark.parametrize("taken", ["ada@example.org", "ada@EXAMPLE.org", "ADA@example.org"])
+@pytest.mark.parametrize("username", ["", "countess"])
+@pytest.mark.parametrize("is_active", [True, False])
+def test_nobody_learns_who_has_an_account_but_its_holder(
+    taken: str, username: str, is_active: bool
+) -> None:
+    free = _api(email="free@example.org", username=username and "free")
+    page_of_free = _form(email="free2@example.org", username=username and "free2")
+    holder = User.objects.create_user("holder", taken, "pw-of-the-holder", is_active=is_active)
+
+    answer, page = _api(username=username), _form(username=username)
+
+    assert (answer.status_code, answer.json().keys()) == (free.status_code, free.json().keys())
+    assert answer.json()["message"] == free.json()["message"]
+    assert (page.status_code, page["Location"]) == (302, page_of_free["Location"])
+    assert User.objects.count() == 3
+    holder.refresh_from_db()
+    assert (holder.username, holder.check_password("pw-of-the-holder")) == ("holder", True)
+
+    run_jobs()
+
+    (told,) = [mail_ for mail_ in mail.outbox if mail_.to == [holder.email]]
+    assert told.subject == ("You have an account already" if is_active else "Activate your account")
+
+
+def test_its_holder_is_told_once_a_day() -> None:
+    User.objects.create_user("holder", ADA["email"], "pw-of-the-holder")
+
+    for _ in range(3):
+        _form()
+        run_jobs()
+
+    assert len(mail.outbox) == 1
+
+
+def test_a_name_is_one_name_in_any_letters() -> None:
+    User.objects.create_user("Ada", "ada@example.org", "pw-of-ada")
+
+    assert Client().post("/login/", {"username": "aDA", "password": "pw-of-ada"}).status_code == 302
+    for username, email in [("ada", "x@x.org"), ("x", "Ada@example.org")]:
+        with pytest.raises(IntegrityError), transaction.atomic():
+            User.objects.create_user(username, email)
 
 
 def test_an_unknown_field_is_refused_by_the_api() -> None:
@@ -237,6 +290,26 @@ def test_the_password_is_nowhere_but_in_its_hash(caplog: Any) -> None:
 
     assert "of-the-engine" not in f"{Task.objects.values().get()}{User.objects.values().get()}"
     assert "of-the-engine" not in caplog.text
+
+
+def test_no_statement_that_may_fail_has_the_hash_of_a_password() -> None:
+    """Postgres writes those to its log."""
+    hashes: list[str] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "users_user" in sql and sql.startswith("INSERT"):
+            hashes.extend(value for value in params if str(value).startswith("md5$"))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        _form()
+        _form()  # taken
+        _api(username="ada", email="other@example.org")  # taken
+        User.objects.create_user("direct", "direct@example.org", "of-the-engine")
+        User.objects.create_superuser("root", "root@example.org", "of-the-engine")
+
+    assert hashes == []
+    assert all(user.check_password("of-the-engine") for user in User.objects.all())
 
 
 @pytest.mark.parametrize("path", ["/", "/login/"])

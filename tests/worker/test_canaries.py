@@ -128,6 +128,7 @@ def _all_ended() -> bool:
     return not Task.objects.filter(end_status=None).exists()
 
 
+@pytest.mark.long
 def test_sensitive_arguments_stand_nowhere_but_in_the_arguments_of_the_job(
     start_worker: StartWorker, start_web: StartWeb, admin: Any, token_of: Callable[[Any], str]
 ) -> None:

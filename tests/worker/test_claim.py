@@ -130,11 +130,7 @@ def test_a_race_for_a_lock_costs_one_more_claim(worker_app: JobsApp) -> None:
     deeds["it"] = lambda _context: None
     counts = worker_app.job_manager.counts
     with psycopg.connect(**connector_params()) as rival:
-        # Not committed yet: no claim sees that the lock is taken.
-        rival.execute(
-            "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, status)"
-            " VALUES ('elsewhere', 'rival', 'the lock', 'doing')"
-        )
+        _run_elsewhere(rival, lock="the lock")
         locked = atomic_samples.act_plainly.configure(lock="the lock", priority=9).defer(deed="it")
         free = atomic_samples.act_plainly.defer(deed="it")
         with working(worker_app):
@@ -158,13 +154,9 @@ def test_after_a_race_for_a_lock_the_jobs_of_other_locks_do_not_wait_for_the_pol
     worker_app: JobsApp,
 ) -> None:
     deeds["it"] = lambda _context: None
-    elsewhere("INSERT INTO procrastinate_workers DEFAULT VALUES")
     with psycopg.connect(**connector_params()) as rival:
         rival.execute("SET LOCAL session_replication_role = replica")  # it notifies nobody
-        rival.execute(
-            "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, status, worker_id)"
-            " SELECT 'elsewhere', 'rival', 'one', 'doing', id FROM procrastinate_workers"
-        )
+        _run_elsewhere(rival, lock="one")
         with working(worker_app, fetch_job_polling_interval=3 * atomic_samples.PATIENCE):
             time.sleep(0.5)  # it listens, has found nothing and sleeps
             with transaction.atomic():  # of which it is told once
@@ -257,6 +249,18 @@ def test_workers_that_fight_for_few_locks_run_every_job_once() -> None:
             assert _await_end(each).status == "DONE"
 
     assert sorted(runs) == sorted(each.job_id for each in deferred)
+
+
+def _run_elsewhere(rival: psycopg.Connection, *, lock: str) -> None:
+    """Let a job of the lock run for a worker of the library, in a transaction that is open: no
+    claim sees that the lock is taken. Without a worker the job would be sent back by the reaper.
+    """
+    elsewhere("INSERT INTO procrastinate_workers DEFAULT VALUES")
+    rival.execute(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, status, worker_id)"
+        " SELECT 'elsewhere', 'rival', %s, 'doing', id FROM procrastinate_workers",
+        [lock],
+    )
 
 
 def _await_end(deferred: Deferred) -> Task:

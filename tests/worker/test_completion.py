@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import job_samples
@@ -78,7 +79,9 @@ async def _desk(app: Any) -> AsyncIterator[Desk]:
     """Claim all that waits."""
     manager = EngineManager(app.connector)
     places = Places(async_places=100, threads=100)
-    claim = await Claimer(manager, app.works, places, None, Floors(Horizon(), [])).claim(WORKER_ID)
+    floors = Floors(Horizon(), [])
+    registration: Any = SimpleNamespace(id=WORKER_ID, server=None, beaten_at=None)
+    claim = await Claimer(manager, app.works, places, None, floors).claim(registration)
     runs = [
         Run(
             job,
@@ -358,24 +361,30 @@ def test_completion_progress_and_rescue_of_the_same_jobs_never_deadlock(
     """The rows in as many orders as there are, for as long as a test may take."""
 
     async def scenario(desk: Desk) -> None:
-        ids = [run.job.id for run in desk.runs]
-        elsewhere("UPDATE tracking_task SET updated_at = now() WHERE job_id = %s", ids[0])
-        await asyncio.to_thread(_storm, ids)
+        task_of = {run.job.id: str(run.job.task_id) for run in desk.runs}
+        first = min(task_of)
+        elsewhere("UPDATE tracking_task SET updated_at = now() WHERE job_id = %s", first)
+        await asyncio.to_thread(_storm, task_of)
 
     at_desk(60, scenario)
 
 
-def _storm(ids: list[int]) -> None:  # noqa: C901 # three small functions
-    until = time.monotonic() + 2.0
+def _storm(task_of: dict[int, str]) -> None:  # noqa: C901 # small functions
+    begun = time.monotonic()
     errors: list[BaseException] = []
     written = {"complete": 0, "progress": 0, "rescue": 0}
+
+    def goes_on() -> bool:
+        """For two seconds, and on a busy machine until each has written something."""
+        seconds = time.monotonic() - begun
+        return not errors and (seconds < 2 or (seconds < PATIENCE and not all(written.values())))
 
     def repeat(name: str, step: Callable[[psycopg.Connection[Any]], int]) -> None:
         try:
             with psycopg.connect(
                 **engine_parameters(name), autocommit=True, row_factory=dict_row
             ) as connection:
-                while time.monotonic() < until:
+                while goes_on():
                     written[name] += step(connection)
         except BaseException as error:  # noqa: BLE001 # counted below
             errors.append(error)
@@ -386,7 +395,10 @@ def _storm(ids: list[int]) -> None:  # noqa: C901 # three small functions
         return connection.execute(COMPLETE_SQL, complete_parameters(outcomes)).rowcount
 
     def progress(connection: psycopg.Connection[Any]) -> int:
-        reports = [[job_id, 10**6, random.randint(0, 100), "so far"] for job_id in sorted(ids)]  # noqa: S311
+        reports = [
+            [job_id, 10**6, random.randint(0, 100), "so far", task_of[job_id]]  # noqa: S311
+            for job_id in sorted(task_of)
+        ]
         parameters = {"reports": json.dumps(reports)}
         return connection.execute(PROGRESS_SQL, parameters).rowcount
 
@@ -422,7 +434,11 @@ def _storm(ids: list[int]) -> None:  # noqa: C901 # three small functions
 
 
 def _running(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
-    sql = "SELECT id, attempts, now() AS started_at FROM procrastinate_jobs WHERE status = 'doing'"
+    sql = (
+        "SELECT id, attempts, now() AS started_at,"
+        " (SELECT task.id::text FROM tracking_task AS task WHERE task.job_id = job.id) AS task_id"
+        " FROM procrastinate_jobs AS job WHERE status = 'doing'"
+    )
     return connection.execute(sql).fetchall()
 
 
@@ -431,6 +447,7 @@ def _again(job: dict[str, Any]) -> Outcome:
         "job_id": job["id"],
         "worker_id": WORKER_ID,
         "run_number": job["attempts"] + 1,
+        "task_id": job["task_id"],
         "status": "todo",
         "delete_job": False,
         "started_at": job["started_at"].isoformat(),

@@ -80,6 +80,7 @@ def test_under_wsgi_a_content_type_that_cannot_be_read_is_a_400_problem(content_
     assert headers["X-Correlation-ID"] == json.loads(body)["request_id"] == "abc-123"
 
 
+@pytest.mark.django_db  # a request looks at the connection that an earlier test may have left
 def test_under_wsgi_a_content_type_that_can_be_read_reaches_django() -> None:
     begun: list[Any] = []
     environ = {"PATH_INFO": "/nowhere", "CONTENT_TYPE": "application/json; charset=utf-8"}

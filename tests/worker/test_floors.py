@@ -61,7 +61,7 @@ class Desk:
         parameters = {"floors": self.floors.current, **parameters}
         claim: Claim = await self.manager.claim(**{**_claim_parameters(), **parameters})
         await self.manager.close()
-        self.floors.note(claim.jobs)
+        self.floors.note(claim.jobs, is_full=False)
         return [job.id for job in claim.jobs]
 
 
@@ -236,6 +236,31 @@ def test_there_are_floors_only_while_the_horizon_is_held(desk: Desk) -> None:
     assert desk.floors.current is not None
 
 
+@pytest.mark.parametrize(
+    ("claims", "many_dead_rows", "has_floors"),
+    [
+        ([True, True], True, True),
+        ([True, False], True, False),
+        ([], True, False),
+        ([True, True], False, False),
+    ],
+    ids=["a backlog", "hardly a backlog", "idle", "few dead rows"],
+)
+def test_there_are_floors_while_a_backlog_is_worked_off_between_two_vacuums(
+    desk: Desk, claims: list[bool], many_dead_rows: bool, has_floors: bool
+) -> None:
+    desk.horizon.is_held = False
+    desk.horizon.has_many_dead_rows = many_dead_rows
+    _insert()
+
+    for _ in range(2):
+        for is_full in claims:
+            desk.floors.note([], is_full=is_full)
+        desk.walk()
+
+    assert (desk.floors.current is not None) == has_floors
+
+
 def test_a_walk_that_fails_leaves_no_floors(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floors_module, "_FLOORS_SQL", "SELECT 1 / 0")
     assert not desk.walk()
@@ -248,7 +273,7 @@ def test_a_walk_that_fails_leaves_no_floors(desk: Desk, monkeypatch: pytest.Monk
 @pytest.fixture
 def held(worker_app: JobsApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsApp]:
     """A worker's app while a transaction sits idle and that is taken for holding up vacuum."""
-    monkeypatch.setattr(horizon_module, "HELD_DEAD_ROWS", 0)
+    monkeypatch.setattr(horizon_module, "MANY_DEAD_ROWS", 0)
     monkeypatch.setattr(floors_module, "WALK_SECONDS", 0.1)
     deeds["it"] = lambda _context: None
     with _held_up():
@@ -371,7 +396,7 @@ def _claim_parameters() -> dict[str, Any]:
     return {
         "worker_id": WORKER_ID, "queues": None, "names": NAMES, "plain_names": [],
         "slots": 10, "threads": 10, "async_slots": 10, "window": None, "looks": 64,
-        "from_lock": "",
+        "from_lock": "", "server": None, "beaten_at": None,
     }  # fmt: skip
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import crash_samples
 import psycopg
 import pytest
+from atomic_samples import elsewhere
 from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 from programs import PATIENCE_SECONDS, Program, eventually
 
 from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.heartbeat import HURRY, LOCK_CLASS, Heartbeat, lock_key, outage_of
+from tasks.engine.heartbeat import HURRY, LOCK_CLASS, Heartbeat, Registration, lock_key, outage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -108,9 +109,9 @@ def test_a_heartbeat_that_asks_for_its_lock_once_never_gets_it_back(
     """The twin of the test before: what that would fail with."""
     lock = Heartbeat._lock
 
-    def lock_once(self: Heartbeat, *arguments: Any) -> None:
-        lock(self, *arguments)
-        self._is_locked = True
+    def lock_once(self: Heartbeat, connection: Any, registration: Registration) -> None:
+        lock(self, connection, registration)
+        registration.is_locked = True
 
     worker_id = registered.next()
     monkeypatch.setattr(Heartbeat, "_lock", lock_once)
@@ -121,6 +122,24 @@ def test_a_heartbeat_that_asks_for_its_lock_once_never_gets_it_back(
         last = _last_heartbeat(worker_id)
         eventually(lambda: _last_heartbeat(worker_id) != last)  # noqa: B023 # called here
     assert _lock_holder(worker_id) is None
+
+
+def test_a_worker_asked_for_a_new_id_gets_one_though_the_connection_is_lost_amid_it(
+    heartbeat: Heartbeat, registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_id, lock, breaks = registered.next(), Heartbeat._lock, [True]
+
+    def broken_once(self: Heartbeat, connection: Any, registration: Registration) -> None:
+        if registration.id != worker_id and breaks:
+            breaks.pop()
+            elsewhere("SELECT pg_terminate_backend(%s, 10000)", connection.info.backend_pid)
+        lock(self, connection, registration)
+
+    monkeypatch.setattr(Heartbeat, "_lock", broken_once)
+    heartbeat.renew()
+
+    assert registered.next() != worker_id
+    assert not breaks
 
 
 def test_a_heartbeat_without_a_connection_tries_again_soon_however_long_it_takes() -> None:
@@ -146,19 +165,29 @@ def test_a_worker_that_stops_is_known_no_more(
     eventually(lambda: _lock_holder(worker_id) is None)
 
 
-def test_a_heartbeat_that_cannot_go_on_tells_why(
-    registered: Registered, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+def test_a_heartbeat_goes_on_whatever_the_server_says(
+    registered: Registered,
+    transactional_db: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def beat() -> None:
-        raise ValueError("what no time cures")
-
+    errors = [psycopg.errors.UndefinedTable("the table is gone")] * 2
     heartbeat = Heartbeat(name="olga", interval=INTERVAL, on_registered=registered.put)
-    monkeypatch.setattr(heartbeat, "beat", beat)
-    heartbeat.start()
+    beat = heartbeat.beat
 
-    with pytest.raises(ValueError, match="what no time cures"):
-        heartbeat.failure.result(PATIENCE_SECONDS)
+    def refused_twice() -> None:
+        if errors:
+            raise errors.pop()
+        beat()
+
+    monkeypatch.setattr(heartbeat, "beat", refused_twice)
+    heartbeat.start()
+    assert registered.get(timeout=PATIENCE_SECONDS)
     heartbeat.stop()
+
+    assert [each.levelno for each in caplog.records if "is gone" in each.getMessage()] == [
+        logging.ERROR
+    ]
 
 
 def test_ids_of_63_bits_have_lock_keys_of_31() -> None:
@@ -170,9 +199,9 @@ def test_ids_of_63_bits_have_lock_keys_of_31() -> None:
 def test_a_worker_whose_event_loop_is_blocked_for_longer_than_the_lease_does_not_look_dead(
     start_worker: Callable[..., Program],
 ) -> None:
-    short = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.2", "JOBS_WORKER_LEASE_SECONDS": "0.8"}
+    short = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.5", "JOBS_WORKER_LEASE_SECONDS": "4"}
     blocked = start_worker("crash_samples.app", **short)
-    job = crash_samples.block_the_loop.defer(seconds=3.0)
+    job = crash_samples.block_the_loop.defer(seconds=6.0)
     eventually(lambda: Task.objects.get(pk=job.task_id).status == "PROCESSING")
     observer = start_worker("crash_samples.app", **short)
 

@@ -6,9 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 from procrastinate.contrib.django.utils import connector_params
+from programs import eventually
 from psycopg.rows import dict_row
 
-from tasks.engine.horizon import ALARM_DEAD_ROWS, ALARM_SECONDS, HELD_DEAD_ROWS, Horizon
+from tasks.engine.horizon import ALARM_DEAD_ROWS, ALARM_SECONDS, MANY_DEAD_ROWS, Horizon
 from tasks.engine.reaper import LOOK_SQL
 
 ONE, ANOTHER = {"xid": "7", "holder": "session 1"}, {"xid": "8", "holder": "session 2"}
@@ -60,20 +61,20 @@ def test_what_does_no_harm_is_not_said(
     assert _told(caplog, *takes) == []
 
 
-HELD = HELD_DEAD_ROWS
+MANY = MANY_DEAD_ROWS
 
 
 @pytest.mark.parametrize(
     ("takes", "is_held"),
     [
-        ([(ONE, HELD)], False),
-        ([(ONE, HELD), (ONE, HELD)], True),
-        ([(ONE, HELD), (ONE, HELD - 1)], False),
-        ([(ONE, HELD), (ANOTHER, HELD)], False),
-        ([(ONE, HELD), (ONE, HELD), (ANOTHER, HELD)], True),
-        ([(ONE, HELD), (ONE, HELD), (ONE, HELD - 1), (ANOTHER, HELD)], False),
-        ([(ONE, HELD), (ONE, HELD), (None, HELD)], False),
-        ([(None, HELD), (None, HELD)], False),
+        ([(ONE, MANY)], False),
+        ([(ONE, MANY), (ONE, MANY)], True),
+        ([(ONE, MANY), (ONE, MANY - 1)], False),
+        ([(ONE, MANY), (ANOTHER, MANY)], False),
+        ([(ONE, MANY), (ONE, MANY), (ANOTHER, MANY)], True),
+        ([(ONE, MANY), (ONE, MANY), (ONE, MANY - 1), (ANOTHER, MANY)], False),
+        ([(ONE, MANY), (ONE, MANY), (None, MANY)], False),
+        ([(None, MANY), (None, MANY)], False),
     ],
     ids=[
         "seen once", "seen twice", "a quiet queue", "another each time", "relieved by another",
@@ -97,13 +98,14 @@ def test_a_look_finds_the_session_that_sits_in_a_transaction(writes: bool) -> No
         idler.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         idler.execute("SELECT pg_current_xact_id()" if writes else "SELECT 1")
 
-        seen = _look()
+        # A session that is just beginning, in whatever database, may be as old for a moment.
+        holder = f"session {idler.info.backend_pid}"
+        seen = eventually(lambda: (look := _look())["oldest"]["holder"] == holder and look)
 
-        assert seen["oldest"]["holder"] == f"session {idler.info.backend_pid}"
         assert seen["dead_rows"] >= 0
 
 
 def _look() -> Any:
-    parameters = {"worker_id": 1, "queues": None, "lock_class": 0}
+    parameters = {"worker_ids": [1], "queues": None, "lock_class": 0}
     with psycopg.connect(**connector_params(), row_factory=dict_row) as connection:
         return connection.execute(LOOK_SQL, parameters).fetchone()

@@ -63,6 +63,7 @@ def test_jobs_are_deferred_run_and_shown_exactly(
     start: int,
     worker_app: JobsApp,
     user: Any,
+    admin: Any,
     client_of: Callable[[Any], Any],
 ) -> None:
     seen: list[int] = []
@@ -92,7 +93,7 @@ def test_jobs_are_deferred_run_and_shown_exactly(
     assert sorted(seen) == sorted(ids * 2)
     assert all(_task(handle).attempts == 2 for handle in handles)
     assert {attempt.pk > start for attempt in Attempt.objects.all()} == {True}
-    client = client_of(user)
+    client = client_of(admin)  # the queue's number is for staff
     for handle in handles:
         body = json.loads(client.get(f"/api/tasks/{handle.task_id}/").content)
         assert (body["job_id"], body["status"]) == (str(handle.job_id), "DONE")
@@ -139,14 +140,16 @@ def test_a_worker_with_such_an_id_is_seen_to_live_and_to_die(
         assert one.worker is not None
         worker_id = one.worker.worker_id
         assert worker_id is not None
-        assert worker_id > start
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
         assert eventually(lambda: _execute(held, lock_key(worker_id))[0][0]) == 1
-        _execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+        _execute("INSERT INTO procrastinate_workers DEFAULT VALUES")  # by its sequence
         ((dead,),) = _execute(
             "INSERT INTO workers_workerprocess (id, name, has_session, started_at)"
-            " SELECT max(id), 'dead', true, now() FROM procrastinate_workers RETURNING id"
+            " SELECT id, 'dead', true, now() FROM procrastinate_workers WHERE id <> %s"
+            " RETURNING id",
+            worker_id,
         )
+        assert dead > start
         job = job_samples.nap.defer(seconds=0)
         _execute(
             "UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s WHERE id = %s",

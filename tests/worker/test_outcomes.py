@@ -1,6 +1,5 @@
 """What becomes of a run: stored on the Task, with an Attempt for each failure."""
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import job_samples
+import psycopg
 import pytest
 from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -191,7 +191,7 @@ def test_a_report_of_a_run_that_has_ended_changes_nothing(
     assert (task_of(deferred).attempts, task_of(deferred).progress) == (1, 0)
 
     for attempt, shown in [(1, 0), (2, 70)]:
-        late = json.dumps([[deferred.job_id, attempt, 70, "late"]])
+        late = json.dumps([[deferred.job_id, attempt, 70, "late", str(deferred.task_id)]])
         with connection.cursor() as cursor:
             cursor.execute(PROGRESS_SQL, {"reports": late})
         assert task_of(deferred).progress == shown
@@ -305,30 +305,33 @@ def test_a_worker_whose_menu_and_functions_differ_does_not_start(samples: Any) -
         samples.implemented["nap"] = spec
 
 
-def test_a_worker_that_needs_more_connections_than_allowed_does_not_start(
-    samples: Any, settings: Any
+def test_a_worker_with_more_threads_than_connections_allowed_starts_with_fewer(
+    samples: Any, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tasks.engine.errors import TooFewConnectionsError
-
     settings.JOBS_WORKER_THREADS = 1000
 
-    with pytest.raises(TooFewConnectionsError, match="needs 1009 connections"):
-        samples.run_worker(wait=False)
+    samples.run_worker(wait=False)
+
+    assert "of 1000 threads can work" in caplog.text
 
 
-def test_a_worker_that_stops_unasked_says_so(
-    samples: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_cannot_claim_goes_on_and_says_so(
+    run_jobs: Callable[..., None],
+    samples: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from tasks.engine.errors import WorkerStoppedError
+    claim, errors = samples.job_manager.claim, [psycopg.errors.UndefinedTable("the table is gone")]
 
-    async def gone(**_parameters: Any) -> None:
-        raise ConnectionError("the database is gone")
+    async def claim_later(**parameters: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await claim(**parameters)
 
-    monkeypatch.setattr(samples.job_manager, "claim", gone)
+    monkeypatch.setattr(samples.job_manager, "claim", claim_later)
+    job = job_samples.describe_run.defer()
 
-    async def work() -> None:
-        async with samples.open_async():
-            await samples.run_worker_async(install_signal_handlers=False)
+    run_jobs()
 
-    with pytest.raises(WorkerStoppedError, match="the database is gone"):
-        asyncio.run(work())
+    assert Task.objects.get(pk=job.task_id).status == "DONE"
+    assert any("the table is gone" in line for line in caplog.messages)

@@ -24,7 +24,7 @@ from tasks.engine import reaper
 from tasks.engine.claiming import LOOKS, WINDOW_OF_ONE_KIND, Claimer, Places
 from tasks.engine.connections import engine_parameters
 from tasks.engine.floors import MAX_GROUPS, Floors
-from tasks.engine.heartbeat import LOCK_CLASS
+from tasks.engine.heartbeat import LOCK_CLASS, Registration
 from tasks.engine.horizon import Horizon
 from tasks.engine.manager import (
     CLAIM_SQL,
@@ -124,6 +124,25 @@ def test_a_claim_costs_what_it_brings_and_not_what_waits(server: Connection, bac
         assert plan.buffers <= most, (statistics, plan)
 
 
+@pytest.mark.parametrize("backlog", BACKLOGS)
+def test_a_claim_costs_no_more_where_statistics_know_of_nothing_that_waits(
+    server: Connection, backlog: str
+) -> None:
+    """As after a quiet night, when all had ended: the table was analyzed, and emptied."""
+    columns, count, claimed, groups = BACKLOGS[backlog]
+    queues = ["samples"] if "another queue" in backlog else None
+    _fill_with_tasks(server, 1, 3_000, status="succeeded", end_status="DONE")
+    _analyze(server)
+    server.execute(f"TRUNCATE {', '.join(TABLES)}, procrastinate_periodic_defers")
+    _analyze(server)
+    _fill(server, columns, count)
+
+    plan = _explain(server, CLAIM_SQL, _claim_parameters(queues=queues))
+
+    assert plan.table_scans == [], plan
+    assert plan.buffers <= 200 + 30 * claimed + 12 * LOOKS + 6 * groups * SLOTS, plan
+
+
 @pytest.mark.parametrize("statistics", ["of an empty table", "true"])
 def test_a_claim_from_floors_reads_what_comes_after_them(
     server: Connection, statistics: str
@@ -211,7 +230,7 @@ def test_other_statements_of_a_worker_cost_what_runs_and_not_what_ended(
 ) -> None:
     if statistics == "true":
         _analyze(busy)
-    look = {"worker_id": 1, "queues": ["samples"], "lock_class": LOCK_CLASS}
+    look = {"worker_ids": [1], "queues": ["samples"], "lock_class": LOCK_CLASS}
     crashed = {"worker_id": 1, "queues": None, "job_ids": None}
     sweep = reaper._sweep_parameters(UUID(int=0))
     costs: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -329,8 +348,20 @@ def _claim_parameters(
     works: Any = {name: SimpleNamespace(is_async=name == "slow") for name in NAMES}
     manager: Any = SimpleNamespace(claim=keep)
     places = Places(async_places=async_places, threads=SLOTS)
-    asyncio.run(Claimer(manager, works, places, queues, Floors(Horizon(), [])).claim(1))
+    claimer = Claimer(manager, works, places, queues, Floors(Horizon(), []))
+    asyncio.run(claimer.claim(Registration(1, _started_at(), "-infinity")))
     return asked
+
+
+def _started_at() -> str:
+    with psycopg.connect(**engine_parameters("test")) as connection:
+        row = connection.execute("SELECT pg_postmaster_start_time()::text").fetchone()
+    assert row
+    return str(row[0])
+
+
+def _task_of(job_id: int) -> str:
+    return f"00000000-0000-7000-8000-{job_id:012x}"
 
 
 def _outcome(job_id: int) -> Outcome:
@@ -338,6 +369,7 @@ def _outcome(job_id: int) -> Outcome:
         "job_id": job_id,
         "worker_id": 1,
         "run_number": 1,
+        "task_id": _task_of(job_id),
         "status": "succeeded",
         "delete_job": False,
         "end_status": "DONE",
@@ -352,7 +384,10 @@ def _atomic_parameters(job_id: int) -> dict[str, Any]:
 
 
 def _progress_parameters() -> dict[str, Any]:
-    reports = [[BACKLOG + number, 1, 50, "half"] for number in range(1, SLOTS + 1)]
+    reports = [
+        [BACKLOG + number, 1, 50, "half", _task_of(BACKLOG + number)]
+        for number in range(1, SLOTS + 1)
+    ]
     return {"reports": json.dumps(reports)}
 
 
@@ -364,7 +399,10 @@ def _plan_freely(connection: Connection) -> None:
 
 
 def _defer_parameters() -> dict[str, Any]:
-    names = ("schedule_at", "schedule_in", "related_table", "related_id", "operation", "owner_id")
+    names = (
+        "schedule_at", "schedule_in", "related_table", "related_id", "operation", "owner_id",
+        "permission",
+    )  # fmt: skip
     return {
         **dict.fromkeys(names),
         "queue_name": "samples",
@@ -413,7 +451,9 @@ def _fill_with_tasks(
     connection.execute(
         "INSERT INTO tracking_task (id, job_id, task_name, queue_name, input_data,"
         " correlation_id, progress, attempts, end_status, finished_at, created_at, updated_at)"
-        " SELECT gen_random_uuid(), n, 'plain', 'samples', '{}', '', 0, 0, %(end)s::text,"
+        " SELECT"
+        " ('00000000-0000-7000-8000-' || lpad(to_hex(n & 281474976710655), 12, '0'))::uuid, n,"
+        " 'plain', 'samples', '{}', '', 0, 0, %(end)s::text,"
         " CASE WHEN %(end)s IS NOT NULL THEN now() END, now(), now()"
         " FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n",
         parameters,

@@ -3,8 +3,6 @@
 from types import SimpleNamespace
 from typing import Any
 
-import job_samples
-
 from tasks.engine.progress import ProgressWriter
 
 
@@ -17,7 +15,7 @@ class TakenBack(dict[int, Any]):
 
 def test_a_report_that_its_run_takes_back_meanwhile_loses_no_other() -> None:
     run = SimpleNamespace(job=SimpleNamespace(id=1))
-    writer = ProgressWriter(job_samples.app)
+    writer = ProgressWriter()
     writer._unwritten = TakenBack({1: run})
 
     assert writer._taken() == [run]

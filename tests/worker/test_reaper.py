@@ -309,7 +309,7 @@ def _look(*, queues: list[str] | None = None, looks: int = 2, lease: Lease = IMP
         try:
             held: Any = None
             for _ in range(looks):
-                held = await reaper.look(-SELF)
+                held = await reaper.look({-SELF})
             return held
         finally:
             await reaper.close()
@@ -368,6 +368,24 @@ def test_jobs_of_a_plain_procrastinate_worker_are_told_of_and_not_touched(
     told = [line for line in caplog.messages if "plain Procrastinate workers" in line]
     assert len(told) == 1
     assert str(foreign) in told[0]
+
+
+def test_a_plain_procrastinate_worker_is_named_before_it_runs_anything(
+    worker_id: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = _register("plain", ours=False)
+    gone = _register("gone", ours=False)
+    _execute(
+        "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour' WHERE id = %s",
+        gone,
+    )
+
+    with caplog.at_level(logging.ERROR):
+        _look(looks=3)
+
+    (told,) = (line for line in caplog.messages if "plain Procrastinate workers" in line)
+    assert f"({first})" in told
+    assert "procrastinate --app=tasks.app worker" in told
 
 
 def test_the_third_crash_ends_a_job_as_failed(worker_id: int, job: Deferred) -> None:
@@ -466,8 +484,8 @@ def test_a_job_row_that_somebody_holds_keeps_no_other_job_from_being_rescued(
         async with asyncio.timeout(5.0):
             reaper = Reaper(IMPATIENT, queues=None, worker_name="observer")
             try:
-                await reaper.look(-SELF)
-                await reaper.look(-SELF)
+                await reaper.look({-SELF})
+                await reaper.look({-SELF})
             finally:
                 await reaper.close()
 
@@ -503,7 +521,7 @@ def test_two_reapers_at_once_count_a_crash_once(worker_id: int) -> None:
         reapers = [Reaper(IMPATIENT, queues=None, worker_name=str(n)) for n in range(3)]
         try:
             for _ in range(3):
-                await asyncio.gather(*(reaper.look(-SELF) for reaper in reapers))
+                await asyncio.gather(*(reaper.look({-SELF}) for reaper in reapers))
         finally:
             for reaper in reapers:
                 await reaper.close()
@@ -523,13 +541,14 @@ def test_a_look_returns_what_runs_under_ones_own_id_and_who_is_asked_to_stop(
     async def look() -> Any:
         reaper = Reaper(IMPATIENT, queues=None, worker_name="olga")
         try:
-            held = await reaper.look(worker_id)
-            await reaper.release(worker_id, {job.job_id: 0})
+            held = await reaper.look({worker_id})
+            await reaper.release(worker_id, {job.job_id: 0}, begun=set())
             return held
         finally:
             await reaper.close()
 
-    assert asyncio.run(look()) == [{"id": job.job_id, "attempts": 0, "stop": True}]
+    held = {"id": job.job_id, "worker_id": worker_id, "attempts": 0, "stop": True}
+    assert asyncio.run(look()) == [held]
     assert _job(job) == ("aborted", 1, None)
 
 
@@ -564,7 +583,7 @@ def test_a_job_that_has_left_the_run_that_was_seen_is_not_released(
 async def _release(worker_id: int, runs: dict[int, int]) -> None:
     reaper = Reaper(LEASE, queues=None, worker_name="olga")
     try:
-        await reaper.release(worker_id, runs)
+        await reaper.release(worker_id, runs, begun=set())
     finally:
         await reaper.close()
 

@@ -17,7 +17,7 @@ from programs import eventually
 
 from myapp.jobs.bridge import Deferred, RetryPolicy, declare
 from myapp.jobs.retries import SoftTimeLimitError
-from myapp.jobs.tracking.models import Attempt, Task
+from myapp.jobs.tracking.models import Attempt, AttemptKind, Task
 from tasks.engine.app import JobsApp
 from tasks.engine.context import TaskContext
 from tasks.engine.errors import BadTimeLimitsError, HardTimeLimitError
@@ -28,8 +28,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SOFT = {"soft_limit": 0.1}
 HARD = {"soft_limit": 0.1, "hard_limit": 0.3}
-# What is promised is 5 s; threefold slack for a busy machine.
-WITHIN = 15.0
 
 type Deed = Callable[[TaskContext], Any]
 
@@ -49,7 +47,7 @@ def _task(deferred: Deferred) -> Task:
 
 
 def _ended(deferred: Deferred) -> Task:
-    eventually(lambda: _task(deferred).end_status, within_seconds=WITHIN)
+    eventually(lambda: _task(deferred).end_status)
     return _task(deferred)
 
 
@@ -81,11 +79,11 @@ def _query_for_ever(_context: TaskContext) -> None:
 def _sleep_in_the_database(_context: TaskContext) -> None:
     leave_mark("effect")
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(60)")
+        cursor.execute("SELECT pg_sleep(3600)")
 
 
 async def _wait(_context: TaskContext) -> None:
-    await asyncio.sleep(60)
+    await asyncio.sleep(3600)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +136,14 @@ def test_an_async_function_is_told_once_and_may_clean_up() -> None:
         seen: list[str] = []
         try:
             async with asyncio.TaskGroup() as group:
-                child = group.create_task(asyncio.sleep(60))
-                await asyncio.sleep(60)
+                child = group.create_task(asyncio.sleep(3600))
+                await asyncio.sleep(3600)
         except* SoftTimeLimitError as errors:  # a task group may wrap what comes out of it
             seen.extend(str(error) for error in errors.exceptions)
         # The cancel is over: what follows is as it is in any function.
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await asyncio.sleep(60)
+                await asyncio.sleep(3600)
         current = asyncio.current_task()
         assert current is not None
         cancelling = current.cancelling()
@@ -183,7 +181,7 @@ def test_a_thread_over_its_hard_limit_is_given_up_and_replaced(settings: Any) ->
     let_go, refused = threading.Event(), []
 
     def hang(context: TaskContext) -> None:
-        assert let_go.wait(WITHIN)
+        assert let_go.wait(atomic_samples.PATIENCE)
         for act in (context.should_stop, lambda: context.progress(1), lambda: leave_mark("late")):
             try:
                 act()
@@ -243,9 +241,9 @@ def test_a_hard_limit_is_final_whatever_the_retry_policy_says(
 
     async def deed(_context: TaskContext) -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(3600)
         except SoftTimeLimitError:
-            await asyncio.sleep(60)
+            await asyncio.sleep(3600)
 
     task = _do("act_async", deed, **HARD)
 
@@ -288,7 +286,7 @@ def test_an_atomic_run_that_ends_while_it_is_given_up_is_done_or_undone_as_the_f
         leave_mark(f"run {context.attempt}")
         run: Run = context.stop_asked.__self__  # type: ignore[attr-defined]
         # The event loop has just decided to hand it back, and has not yet said so to the database.
-        run.hand_back, run.error = True, asyncio.CancelledError()
+        run.hand_back, run.error = AttemptKind.HANDED_BACK, asyncio.CancelledError()
         return {"run": context.attempt}
 
     task = _do("act", deed)

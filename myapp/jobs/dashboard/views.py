@@ -17,5 +17,6 @@ def favicon(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
-    """Say what is running, and link on; open to everybody, so numbers only."""
-    return render(request, "dashboard/home.html", {"summary": home_summary()})
+    """Link on; to those who are signed in also say what is running, in numbers."""
+    summary = home_summary() if request.user.is_authenticated else None
+    return render(request, "dashboard/home.html", {"summary": summary})

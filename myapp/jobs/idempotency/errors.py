@@ -2,6 +2,8 @@
 
 from myapp.errors import AppError
 
+HEADER = "Idempotency-Key"  # how a request brings it
+
 
 class KeyInUseError(AppError):
     """A request with this Idempotency-Key is under way. Send it again in a moment."""

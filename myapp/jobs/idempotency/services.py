@@ -1,6 +1,7 @@
 """Writes under a key: the key and what it stands for commit together, or neither does."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,10 +10,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
+from myapp.jobs.batches import delete_in_batches
 from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
-
-# Rows of one statement, as of every other table that is pruned.
-BATCH = 1000
 
 _SQL = Path(__file__).parent / "sql"
 _CLAIM_SQL = (_SQL / "claim_key.sql").read_text()
@@ -62,16 +61,15 @@ def once(request: KeyedRequest, write: Callable[[], Sequence[UUID]]) -> Effect:
         return Effect(task_ids, replayed=False)
 
 
-def keys_prune() -> int:
-    """Delete the keys that have expired; return how many. Each batch commits by itself."""
-    total = 0
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_PRUNE_SQL, {"batch": BATCH})
-            gone: int = cursor.rowcount
-        total += gone
-        if gone < BATCH:
-            return total
+def keys_prune(*, until: float = math.inf) -> int:
+    """Delete the keys that have expired; return how many. No batch begins after `until`."""
+    return delete_in_batches(_delete_expired, until=until)
+
+
+def _delete_expired(batch: int) -> tuple[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(_PRUNE_SQL, {"batch": batch})
+        return cursor.rowcount, cursor.rowcount
 
 
 def _claim(request: KeyedRequest) -> int | None:

@@ -1,5 +1,6 @@
 """The view behind a stream: lets a client in, and gives the present state."""
 
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -10,8 +11,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from myapp.jobs.live.seats import SEAT, seats
+from myapp.jobs.live.seats import SEAT, Seat, seats
 from myapp.jobs.live.states import OPENING, task_state
+from myapp.jobs.tracking.errors import TooManyStreamsError
 from myapp.jobs.tracking.examples import event_examples
 from myapp.jobs.tracking.selectors import task_get
 
@@ -69,7 +71,7 @@ class TaskEventsApi(APIView):
             return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
         seat = getattr(request, "scope", {}).get(SEAT)
         if seat is not None and not state.is_end:
-            seats.take(seat, owner=request.user.pk, limit=settings.JOBS_STREAMS_PER_USER)
+            _take(seat, owner=request.user.pk)
         return HttpResponse(
             OPENING + state.event(last_event_id),
             content_type=EventStreamRenderer.media_type,
@@ -79,3 +81,9 @@ class TaskEventsApi(APIView):
                 "Last-Event-ID": state.event_id,
             },
         )
+
+
+def _take(seat: Seat, *, owner: Any) -> None:
+    limit = settings.JOBS_STREAMS_PER_USER
+    if owner is not None and not seats.take(seat, owner=owner, limit=limit):
+        raise TooManyStreamsError(limit=limit)

@@ -11,6 +11,12 @@ from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.observability.middleware import CORRELATION_HEADER
 from myapp.jobs.rest.bodylimit import Application, Message, Receive, Send
 
+# How long an answer that lets a client follow a Task holds while nothing happens: then the view is
+# asked again. Whatever takes the right away (a token's end, a logout, a user who is deactivated)
+# ends what is held open within this time.
+ADMISSION_SECONDS = 10.0
+_REFUSALS = (401, 403, 404)
+
 # What belongs to a request's body, or is settled by now.
 _HEADERS_OF_A_BODY = (b"content-length", b"content-type", b"transfer-encoding", b"prefer")
 _CORRELATION = CORRELATION_HEADER.lower().encode()
@@ -96,6 +102,11 @@ async def ask(
     keeper = Keeper(None, lambda _: True)
     await application(request, _nothing_more(), keeper)
     return keeper.answer
+
+
+def is_refusal(answer: Answer | None) -> bool:
+    """Tell whether the view lets its client follow the Task no more; no answer is one."""
+    return answer is None or answer.status in _REFUSALS
 
 
 @asynccontextmanager

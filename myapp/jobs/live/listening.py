@@ -14,6 +14,7 @@ from django.db import connection as django_connection
 from psycopg.conninfo import conninfo_to_dict
 
 from myapp.jobs.backoff import Backoff
+from myapp.jobs.timelines import check_async
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ POOLED_SECONDS = 60.0
 
 _LISTEN_SQL = f"LISTEN {CHANNEL}"
 # Whoever changes a Task looks whether anybody holds it, and notifies nobody for nobody. It falls
-# with the session.
+# with the session. Somebody else may hold it alone: the next attempt comes after the pause.
 _LOCK_SQL = "SELECT pg_advisory_lock_shared(%s)"
+_LOCK_TIMEOUT = "-c lock_timeout=1s"
 
 
 class Listener:
@@ -54,6 +56,7 @@ class Listener:
     async def _listen(self) -> None:
         """Listen until the connection ends; return only where listening is of no use."""
         async with await psycopg.AsyncConnection.connect(**_parameters()) as connection:
+            await check_async(connection)
             if await _is_lent(connection):
                 self._complain("a transaction pooler is in between: set JOBS_WORKER_DATABASE_URL")
                 return
@@ -92,6 +95,7 @@ def _parameters() -> dict[str, Any]:
         parameters |= conninfo_to_dict(settings.JOBS_WORKER_DATABASE_URL)
     return {
         **parameters,
+        "options": f"{parameters.get('options') or ''} {_LOCK_TIMEOUT}".strip(),
         "application_name": "web listen",
         "autocommit": True,
         "prepare_threshold": None,

@@ -1,17 +1,15 @@
-"""Seats: how many streams one user may hold open in this process."""
+"""Seats: how many streams, and how many waits, one user may hold open in this process."""
 
 import threading
 from collections import Counter
 from typing import Any
-
-from myapp.jobs.tracking.errors import TooManyStreamsError
 
 # Where a request that can be held open carries its seat, in the ASGI scope.
 SEAT = "jobs.live.seat"
 
 
 class Seat:
-    """A place for one stream; taken by the view, which knows the caller, given back at its end."""
+    """A place for one request that is held open."""
 
     def __init__(self) -> None:
         self.owner: Any = None
@@ -28,17 +26,14 @@ class Seats:
         self._taken: Counter[Any] = Counter()
         self._guard = threading.Lock()
 
-    def take(self, seat: Seat, *, owner: Any, limit: int) -> None:
-        """Let `owner` have the seat.
-
-        Raises:
-            TooManyStreamsError: they have `limit` already.
-        """
+    def take(self, seat: Seat, *, owner: Any, limit: int) -> bool:
+        """Let `owner` have the seat; False if they have `limit` already, or are nobody."""
         with self._guard:
-            if self._taken[owner] >= limit:
-                raise TooManyStreamsError(limit=limit)
+            if owner is None or self._taken[owner] >= limit:
+                return False
             self._taken[owner] += 1
             seat.owner = owner
+            return True
 
     def give_back(self, seat: Seat) -> None:
         """Free the seat if it was taken."""
@@ -50,4 +45,5 @@ class Seats:
             seat.owner = None
 
 
-seats = Seats()
+# Of streams: the view takes one, which knows the caller. Of waits: what waits does.
+seats, waits = Seats(), Seats()

@@ -10,23 +10,27 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from django.urls import Resolver404, resolve
-
-from myapp.jobs.live.asgi import Answer, Keeper, ask, dismissed_when_gone
+from myapp.jobs.live.asgi import (
+    ADMISSION_SECONDS,
+    Answer,
+    Keeper,
+    ask,
+    dismissed_when_gone,
+    is_refusal,
+)
 from myapp.jobs.live.hub import Follower, Hub, hub
 from myapp.jobs.live.seats import SEAT, Seat, Seats, seats
 from myapp.jobs.rest.bodylimit import Application, Receive, Send
+from myapp.jobs.rest.redirects import served_match
 
 EVENTS_ROUTE = "tracking:task-events"
 # What has the id of the state it is up to, so that the stream knows where to go on.
 LAST_EVENT_ID = b"last-event-id"
 
-HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": alive\n\n"
-# For so long an answer of the view holds: that the client may see the Task.
-ADMISSION_SECONDS = 5.0
+# For so long an answer of the view holds where there are news to show.
+NEWS_ADMISSION_SECONDS = 5.0
 ADMISSIONS = (200, 204)
-REFUSALS = (401, 403, 404)
 
 
 class Streaming:
@@ -91,7 +95,7 @@ class Stream:
     async def _send_news(self) -> None:
         last_event_id = self._opening.header(LAST_EVENT_ID)
         while True:
-            has_news = await self._follower.news(within=HEARTBEAT_SECONDS)
+            has_news = await self._follower.news(within=ADMISSION_SECONDS)
             if self._follower.is_dismissed:
                 return
             admitted = await self._is_admitted(idle=not has_news)
@@ -111,10 +115,10 @@ class Stream:
 
         None: nobody can tell now, as while the database is away; nothing is shown until then.
         """
-        if not idle and self._clock() - self._admitted_at < ADMISSION_SECONDS:
+        if not idle and self._clock() - self._admitted_at < NEWS_ADMISSION_SECONDS:
             return True
         answer = await self._ask_again()
-        if answer is None or answer.status in REFUSALS:
+        if answer is None or is_refusal(answer):
             return False
         if answer.status not in ADMISSIONS:
             return None
@@ -129,10 +133,7 @@ def _task_id(scope: dict[str, Any]) -> UUID | None:
     """Return the Task that a request wants a stream of, None for any other request."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
-    if not scope["path"].endswith("/events/"):
+    if not scope["path"].endswith(("/events/", "/events")):
         return None
-    try:
-        match = resolve(scope["path"].removeprefix(scope.get("root_path", "")))
-    except Resolver404:
-        return None
-    return match.kwargs["task_id"] if match.view_name == EVENTS_ROUTE else None
+    match = served_match(scope["path"].removeprefix(scope.get("root_path", "")))
+    return match.kwargs["task_id"] if match and match.view_name == EVENTS_ROUTE else None

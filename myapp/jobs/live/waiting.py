@@ -5,15 +5,28 @@ its connection and its thread are given back. What it answers at last is what th
 get by asking itself.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.urls import Resolver404, resolve
+from django.conf import settings
 
-from myapp.jobs.live.asgi import Answer, Keeper, ask, dismissed_when_gone
-from myapp.jobs.live.hub import Hub, hub
+from myapp.jobs.live.asgi import (
+    ADMISSION_SECONDS,
+    Answer,
+    Keeper,
+    ask,
+    dismissed_when_gone,
+    is_refusal,
+)
+from myapp.jobs.live.hub import Follower, Hub, hub
 from myapp.jobs.live.preference import preferred_wait
+from myapp.jobs.live.seats import Seat, Seats, waits
+from myapp.jobs.observability.middleware import CALLER, CALLER_ID
 from myapp.jobs.rest.bodylimit import Application, Receive, Send
+from myapp.jobs.rest.redirects import served_match
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 STATUS_ROUTE = "tracking:task-status"
@@ -26,9 +39,10 @@ OF_THE_REQUEST = (b"location", b"idempotency-replayed")
 class Waiting:
     """An ASGI application that waits as its client prefers."""
 
-    def __init__(self, application: Application, *, hub: Hub = hub) -> None:
+    def __init__(self, application: Application, *, hub: Hub = hub, waits: Seats = waits) -> None:
         self._application = application
         self._hub = hub
+        self._waits = waits
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         seconds = _seconds(scope)
@@ -36,10 +50,26 @@ class Waiting:
             await self._application(scope, receive, send)
             return
         keeper = Keeper(send, lambda answer: _named_task(scope, answer) is not None)
-        await self._application(scope, receive, keeper)
-        if keeper.answer:
+        caller: dict[str, Any] = {}
+        await self._application({**scope, CALLER: caller}, receive, keeper)
+        if keeper.answer is None:
+            return
+        with self._seat(caller) as is_seated:
+            if not is_seated:
+                await keeper.answer.send(send)
+                return
             last = await self._last_answer(scope, receive, keeper.answer, seconds)
             await last.send(send, APPLIED)
+
+    @contextmanager
+    def _seat(self, caller: dict[str, Any]) -> Iterator[bool]:
+        """Let the caller wait, unless they do so too often already, or are not signed in."""
+        seat = Seat()
+        limit = settings.JOBS_WAITS_PER_USER
+        try:
+            yield self._waits.take(seat, owner=caller.get(CALLER_ID), limit=limit)
+        finally:
+            self._waits.give_back(seat)
 
     async def _last_answer(
         self, scope: dict[str, Any], receive: Receive, answer: Answer, seconds: int
@@ -48,18 +78,33 @@ class Waiting:
         named = _named_task(scope, answer)
         if named is None or _says_it_has_ended(answer):
             return answer
+
+        async def ask_again() -> Answer | None:
+            async with self._hub.turns:
+                return await ask(self._application, scope, named.path, as_of=answer)
+
         with self._hub.following(named.task_id) as follower:
             async with dismissed_when_gone(follower, receive) as gone:
-                has_ended = await follower.end(within=seconds)
+                await _end_of(follower, within=seconds, ask_again=ask_again)
         is_read = scope["path"] == named.path
-        if gone.done() or not (has_ended or is_read):
+        if gone.done() or not (follower.task_has_ended or is_read):
             return answer
-        async with self._hub.turns:
-            later = await ask(self._application, scope, named.path, as_of=answer)
+        later = await ask_again()
         # What was accepted stays accepted, whatever comes of the question.
         if later is None or not (is_read or later.status == 200):
             return answer
         return later if is_read else later.marked_as(answer, *OF_THE_REQUEST)
+
+
+async def _end_of(
+    follower: Follower, *, within: float, ask_again: Callable[[], Awaitable[Answer | None]]
+) -> None:
+    """Wait for the Task's end, for so many seconds, and as long as the client may see it."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + within
+    while not await follower.end(within=min(ADMISSION_SECONDS, deadline - clock())):
+        if follower.is_dismissed or clock() >= deadline or is_refusal(await ask_again()):
+            return
 
 
 class NamedTask(NamedTuple):
@@ -91,8 +136,7 @@ def _named_task(scope: dict[str, Any], answer: Answer) -> NamedTask | None:
         path, routes = scope["path"], {STATUS_ROUTE, DETAIL_ROUTE}
     else:
         return None
-    try:
-        match = resolve(path.removeprefix(scope.get("root_path", "")))
-    except Resolver404:
+    match = served_match(path.removeprefix(scope.get("root_path", "")))
+    if match is None or match.view_name not in routes:
         return None
-    return NamedTask(match.kwargs["task_id"], path) if match.view_name in routes else None
+    return NamedTask(match.kwargs["task_id"], path)

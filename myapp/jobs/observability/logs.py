@@ -42,6 +42,8 @@ def formatter(style: str) -> logging.Formatter:
             _add_correlation_id,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.add_log_level,
+            # A traceback that the worker made a text of, once.
+            structlog.stdlib.ExtraAdder(allow=["exception"]),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
         processors=[

@@ -3,23 +3,29 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.functional import SimpleLazyObject
 
+from myapp.jobs.observability.bothways import BothWays, Finish
 from myapp.jobs.observability.correlation import accepted_or_new, correlated
+from myapp.jobs.observability.headers import DEFAULT_HEADERS
 
 logger = logging.getLogger(__name__)
 
 CORRELATION_HEADER = "X-Correlation-ID"
 DURATION_HEADER = "X-Request-Duration"  # seconds, from the first middleware to the last
+
+# In the scope of an ASGI request: a dictionary in which we put the key of the user who asked, as
+# CALLER_ID, if a view looked at it. For what stands around Django.
+CALLER, CALLER_ID = "jobs.caller", "user_id"
 
 # Probes come every few seconds and tell nothing.
 UNLOGGED = ("/livez", "/readyz")
@@ -29,32 +35,14 @@ KEY_OF_LINK = re.compile(r"<(\w+:)?token>")
 HIDDEN = "***"
 
 
-class RequestMiddleware:
-    """Takes X-Correlation-ID or makes one and returns it; the outermost middleware.
+class RequestMiddleware(BothWays):
+    """Takes X-Correlation-ID or makes one and returns it; the outermost middleware."""
 
-    Both kinds of server are served natively, so that ASGI pays no hop to a thread for it.
-    """
-
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self.get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        if self._is_async:
-            return self._serve_async(request)
+    @contextmanager
+    def around(self, request: HttpRequest) -> Iterator[Finish]:
         begun = time.perf_counter()
         with correlated(accepted_or_new(request.headers.get(CORRELATION_HEADER))) as value:
-            return _finished(request, self.get_response(request), value, begun)
-
-    async def _serve_async(self, request: HttpRequest) -> HttpResponseBase:
-        begun = time.perf_counter()
-        with correlated(accepted_or_new(request.headers.get(CORRELATION_HEADER))) as value:
-            return _finished(request, await self.get_response(request), value, begun)
+            yield lambda response: _finished(request, response, value, begun)
 
 
 def add_headers(request: Any, headers: dict[str, str]) -> None:
@@ -70,13 +58,19 @@ def _finished(
     for name, value in getattr(request, "answer_headers", {}).items():
         response.headers[name] = value
     response.headers[CORRELATION_HEADER] = correlation_id
-    response.headers[DURATION_HEADER] = f"{seconds:.4f}"
+    for name, value in DEFAULT_HEADERS.items():
+        response.headers.setdefault(name, value)
+    user_id = _user_id(request)
+    if user_id is not None:  # to strangers it would tell whether a name or an address is known
+        response.headers[DURATION_HEADER] = f"{seconds:.4f}"
+    if (caller := getattr(request, "scope", {}).get(CALLER)) is not None:
+        caller[CALLER_ID] = user_id
     if request.path not in UNLOGGED:
         logger.info(
             "%s %s user=%s status=%d duration=%.4f",
             request.method,
             _path(request),
-            _user_id(request),
+            user_id or "-",
             response.status_code,
             seconds,
         )
@@ -114,9 +108,10 @@ def _routes(resolver: URLResolver, prefix: str = "/") -> Iterator[str]:
             yield from _routes(pattern, route)
 
 
-def _user_id(request: HttpRequest) -> str:
+def _user_id(request: HttpRequest) -> str | None:
     """Return who asked, if a view wanted to know; looking it up here would cost a query."""
     user = request.__dict__.get("user")
     if type(user) is SimpleLazyObject:  # of the session; the view may have looked at it
         user = request.__dict__.get("_cached_user")
-    return str(getattr(user, "pk", None) or "-")
+    key = getattr(user, "pk", None)
+    return None if key is None else str(key)

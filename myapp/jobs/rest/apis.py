@@ -15,14 +15,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from myapp.jobs.bridge import owned_by
 from myapp.jobs.rest.bulk import BulkInput, bulk_operation
-from myapp.jobs.rest.door import RETRY_AFTER_SECONDS
+from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, deferred_for
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.options import OPTION_NAMES, defer_options, with_options
 from myapp.jobs.rest.schema_bulk import BulkSchema
 from myapp.jobs.rest.strictness import refuse_query
-from myapp.jobs.tracking.quota import open_task_quota
 
 RENDERERS = {kind.format: kind for kind in (OpenApiYamlRenderer, OpenApiJsonRenderer)}
 
@@ -60,7 +58,7 @@ class TaskBulkApi(APIView):
         items = operation.arguments_of(body.validated_data["items"])
 
         def write() -> list[UUID]:
-            with owned_by(request.user.pk), open_task_quota(request.user.pk, count=len(items)):
+            with deferred_for(request.user, operation.permission, count=len(items)):
                 deferred = with_options(operation.spec, options).defer_many(items)
             return [each.task_id for each in deferred]
 

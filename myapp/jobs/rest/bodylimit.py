@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from myapp.jobs.observability.correlation import accepted_or_new, correlated
+from myapp.jobs.observability.headers import DEFAULT_HEADERS
 from myapp.jobs.observability.middleware import CORRELATION_HEADER
 from myapp.jobs.rest.media_types import is_readable_content_type
 from myapp.jobs.rest.problems import CONTENT_TYPE, problem
@@ -106,6 +107,7 @@ def _refusal(status: int, detail: str, offered: str) -> tuple[dict[str, str], by
     with correlated(accepted_or_new(offered)) as value:
         body = json.dumps(problem(status, detail=detail)).encode()
     headers = {
+        **DEFAULT_HEADERS,
         "Content-Type": CONTENT_TYPE,
         "Content-Length": str(len(body)),
         CORRELATION_HEADER: value,

@@ -1,18 +1,20 @@
 """The door: makes a method of any DRF view defer a declared task and answer 202."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from django.urls import reverse
 from django.utils.functional import Promise
-from rest_framework.exceptions import MethodNotAllowed, PermissionDenied
+from rest_framework.exceptions import MethodNotAllowed, NotAuthenticated, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myapp.jobs.bridge import BadDeclarationError, TaskSpec, lock_fits, owned_by
 from myapp.jobs.rest.bulk import allow_in_bulk
+from myapp.jobs.rest.crosssite import refuse_cross_site
 from myapp.jobs.rest.idempotency import answer_once
 from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
 from myapp.jobs.rest.options import OPTION_NAMES, defer_options, with_options
@@ -40,7 +42,10 @@ def deferring(
     The task's arguments are the validated fields of `body` (the query string for GET and DELETE)
     and the captures of the route. `message` may name them: "Task created to get user {user_id}".
     Without a `body` the declared types are the schema; give one to ask for more than a type.
-    `permission` is a Django permission the caller must hold, such as "users.add_user".
+    `permission` is a Django permission the caller must hold, such as "users.add_user". It is asked
+    for again of the Task's owner when a run begins, and of whoever sends the Task back by hand.
+    A caller who is not signed in is refused, whatever the project's default permissions let in,
+    unless the view itself names its `permission_classes`.
     The API description is made of the same: the task's name and docstring, `body`, `message`.
     `bulk` lets POST /api/tasks/bulk/ make many of it at once, for who holds the permission.
     `unique`, a text that may name arguments as in "report:{user_id}": while a job of it waits, the
@@ -77,6 +82,8 @@ def deferring(
         if request.method == "HEAD":
             # To look is free of effects, and DRF would answer HEAD by GET.
             raise MethodNotAllowed("HEAD")
+        _refuse_strangers(view, request)
+        refuse_cross_site(request)
         if permission and not request.user.has_perm(permission):
             raise PermissionDenied
         options = defer_options(request)
@@ -88,7 +95,7 @@ def deferring(
             options["queueing_lock"] = unique.format(**arguments)
 
         def write() -> list[UUID]:
-            with owned_by(request.user.pk), open_task_quota(request.user.pk):
+            with deferred_for(request.user, permission):
                 return [with_options(spec, options).defer(**arguments).task_id]
 
         return answer_once(
@@ -99,6 +106,21 @@ def deferring(
         )
 
     return method
+
+
+@contextmanager
+def deferred_for(caller: Any, permission: str | None, *, count: int = 1) -> Iterator[None]:
+    """Let the block defer `count` Tasks that belong to the caller, within their quota.
+
+    Each run asks whether the caller still is active and holds `permission`.
+
+    Raises:
+        OpenTaskQuotaError: see open_task_quota.
+    """
+    # Of a caller who is not signed in nobody can ask later.
+    asked = None if caller.pk is None else permission or ""
+    with owned_by(caller.pk, permission=asked), open_task_quota(caller.pk, count=count):
+        yield
 
 
 def accepted(task_id: UUID, *, message: str) -> Response:
@@ -113,6 +135,16 @@ def accepted(task_id: UUID, *, message: str) -> Response:
         status=202,
         headers={"Location": status_endpoint, "Retry-After": str(RETRY_AFTER_SECONDS)},
     )
+
+
+def _refuse_strangers(view: APIView, request: Request) -> None:
+    kind = type(view)
+    by_default = (
+        kind.permission_classes is APIView.permission_classes
+        and kind.get_permissions is APIView.get_permissions
+    )
+    if by_default and not request.user.is_authenticated:
+        raise NotAuthenticated
 
 
 def _check_names(spec: TaskSpec[...]) -> None:

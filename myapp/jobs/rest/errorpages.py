@@ -5,7 +5,7 @@ Django calls these by the handler names in `myproj/urls.py`; in DEBUG it shows i
 
 import sys
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
@@ -14,6 +14,9 @@ from myapp.jobs.rest.problems import error_response, response_to
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what Django refused before any view ran, such as an unknown Host."""
+    if isinstance(exception, DisallowedHost):
+        said = _("This site is not served under the host name of your request (see ALLOWED_HOSTS).")
+        return error_response(request, 400, said)
     if isinstance(exception, RequestDataTooBig):
         return error_response(request, 413, _("The request is too large."))
     return error_response(request, 400, _("The request is not valid."))

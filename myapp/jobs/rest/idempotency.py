@@ -12,10 +12,10 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from myapp.jobs.idempotency.errors import HEADER
 from myapp.jobs.idempotency.services import KeyedRequest, once
 from myapp.jobs.throttles.addresses import address_of
 
-HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
 MAX_KEY_LENGTH = 255
 

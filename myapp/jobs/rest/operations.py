@@ -27,6 +27,7 @@ class AcceptingOperation:
     body: Body | None = None
     spec: TaskSpec[...] | None = None
     permission: str | None = None
+    takes_options: bool = True  # when a job is due and before which others
 
     def body_beside(self, captures: Collection[str], *, from_query: bool) -> Body | None:
         """Return the serializer of what a client sends where the route captures these arguments."""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from django.conf import settings
-from django.utils.timezone import is_naive
+from django.utils.timezone import is_naive, now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework import serializers
@@ -14,7 +14,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from myapp.jobs.bridge import ConfiguredTask, TaskSpec
-from myapp.jobs.deferral import (
+from myapp.jobs.defer_options import (
+    EARLIEST,
     MAX_TAG_LENGTH,
     MAX_TAGS,
     PRIORITIES,
@@ -24,32 +25,41 @@ from myapp.jobs.deferral import (
 )
 
 MAX_DELAY = timedelta(days=365)
-# What every program on the way can read back.
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-class AwareDateTimeField(serializers.DateTimeField):
-    """A moment; DRF would take one without a time zone for the server's."""
+class DueTimeField(serializers.DateTimeField):
+    """A moment with its time zone (DRF would take one without for the server's), and not far away.
+
+    What has passed is due at once. A time out of reach would hold its place among a user's open
+    tasks for good.
+    """
 
     default_error_messages = {  # noqa: RUF012 # as in its parent
         "naive": gettext_lazy("Must name its time zone, as in 2026-11-21T02:23:18Z."),
-        "range": gettext_lazy("Must lie in the years 1970 to 8999."),
+        "past": gettext_lazy("Must not lie before the year 1970."),
+        "future": gettext_lazy("Must lie within the next {days} days."),
     }
 
     def enforce_timezone(self, value: datetime) -> datetime:
         if is_naive(value):
             self.fail("naive")
         moment = super().enforce_timezone(value)
-        if not _EARLIEST <= moment < _LATEST:
-            self.fail("range")
+        if moment < EARLIEST:
+            self.fail("past")
+        if moment > now() + MAX_DELAY:
+            self.fail("future", days=MAX_DELAY.days)
         return moment.astimezone(UTC)
 
 
 class DeferOptionsInput(serializers.Serializer[Any]):
     """The parameters; give it the `request`'s user as context."""
 
-    run_at = AwareDateTimeField(
-        required=False, help_text="The job is not due before; an ISO time with its time zone."
+    run_at = DueTimeField(
+        required=False,
+        help_text=(
+            "The job is not due before; an ISO time with its time zone, within the next"
+            f" {MAX_DELAY.days} days."
+        ),
     )
     delay = serializers.DecimalField(
         required=False,

@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -20,7 +21,13 @@ from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
 from myapp.jobs.deferral import AlreadyWaitingError, ItemsRefusedError
 from myapp.jobs.failover import leaver
-from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
+from myapp.jobs.hanging import is_outcome_unknown
+from myapp.jobs.idempotency.errors import (
+    HEADER,
+    KeyInUseError,
+    KeyOutlivedTaskError,
+    KeyReusedError,
+)
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from myapp.jobs.observability.correlation import correlation_id
 from myapp.jobs.rest.parsers import BodyTooLargeError
@@ -38,6 +45,8 @@ from myapp.jobs.tracking.selectors import task_list
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+# Of a thousand items that are all wrong the first ones say enough.
+MAX_ERRORS = 100
 # Seconds a client should wait while the database is away; until some of its tasks have ended.
 RETRY_AFTER_SECONDS = {503: 5, 429: 30}
 _RETRY_AFTER_ERROR: dict[type[AppError], int] = {
@@ -92,7 +101,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer_to_app_error(error, context["request"])
     if _is_database_away(error):
         logger.error("database unavailable: %s", error)
-        return _answer(503, detail=_unavailable())
+        return _answer(503, detail=_unavailable(context["request"], error))
     if isinstance(error, exceptions.APIException):
         return _answer_to_api_exception(error)
     logger.error("unexpected error", exc_info=error)
@@ -117,7 +126,7 @@ def response_to(request: HttpRequest, error: BaseException | None) -> HttpRespon
     """Return the answer to an error that no view expected."""
     if _is_database_away(error):
         logger.error("database unavailable: %s", error)
-        return error_response(request, 503, _unavailable())
+        return error_response(request, 503, _unavailable(request, error))
     logger.error("unexpected error", exc_info=error)
     return error_response(request, 500, _unexpected())
 
@@ -129,7 +138,9 @@ def problem(
     code: str | None = None,
     errors: list[dict[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """Return the problem object; `errors` are `{pointer, code, detail}`, one a field."""
+    """Return the problem object; `errors`, of which the first stand in it, are one a field:
+    `{pointer, code, detail}`.
+    """
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -139,7 +150,10 @@ def problem(
         "request_id": correlation_id(),
     }
     if errors:
-        body["errors"] = errors
+        body["errors"] = errors[:MAX_ERRORS]
+    if errors and len(errors) > MAX_ERRORS:
+        said = _("The first {most} of {count} errors are named.")
+        body["detail"] = f"{detail} {said.format(most=MAX_ERRORS, count=len(errors))}"
     return body
 
 
@@ -283,8 +297,18 @@ def _add_retry_after(response: HttpResponse) -> None:
         response.headers.setdefault("Retry-After", str(seconds))
 
 
-def _unavailable() -> str:
-    return _("The database cannot be reached right now. Try again shortly.")
+def _unavailable(request: HttpRequest | Request, error: BaseException | None) -> str:
+    if request.method in SAFE_METHODS or not is_outcome_unknown(error):
+        return _("The database cannot be reached right now. Try again shortly.")
+    if HEADER in request.headers:
+        return _(
+            "The database did not answer. Whether the request took effect is unknown. Send it again"
+            " with the same Idempotency-Key: it takes effect once."
+        )
+    return _(
+        "The database did not answer. Whether the request took effect is unknown: look before you"
+        " send it again. With an Idempotency-Key it would be safe to."
+    )
 
 
 def _unexpected() -> str:

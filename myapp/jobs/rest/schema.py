@@ -18,7 +18,8 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from uritemplate import variables
 
-from myapp.jobs.rest.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
+from myapp.jobs.idempotency.errors import HEADER
+from myapp.jobs.rest.idempotency import MAX_KEY_LENGTH, REPLAYED_HEADER
 from myapp.jobs.rest.operations import AcceptingOperation, accepting_operation
 from myapp.jobs.rest.options import DeferOptionsInput
 from myapp.jobs.rest.schema_problems import (
@@ -178,7 +179,9 @@ class ApiSchema(AutoSchema):
         return accepting.body_beside(variables(self.path), from_query=not self._has_body())
 
     def _takes_options(self) -> bool:
-        return self._accepting() is not None or getattr(self.view, "takes_defer_options", False)
+        if accepting := self._accepting():
+            return accepting.takes_options
+        return getattr(self.view, "takes_defer_options", False)
 
     def _takes_key(self) -> bool:
         return self._accepting() is not None or getattr(self.view, "takes_idempotency_key", False)

@@ -14,10 +14,12 @@ UNKNOWN = "unknown"
 def address_of(request: HttpRequest) -> str:
     """Return the address that sent the request: IPv4, the /64 network of IPv6, or "unknown".
 
-    Behind a proxy (JOBS_BEHIND_TLS_PROXY) it is the last hop of X-Forwarded-For, which the proxy
-    wrote; those before it are whatever the client made up. Without one the header is ignored.
+    Each proxy adds to X-Forwarded-For whom it spoke to. Behind n proxies (JOBS_TRUSTED_PROXIES; 1
+    behind a TLS proxy unless it says otherwise) it is the n-th hop from the right; those before it
+    are whatever the client made up. Without a proxy the header is ignored.
     """
-    address = _forwarded(request) if settings.JOBS_BEHIND_TLS_PROXY else None
+    proxies = _trusted_proxies()
+    address = _forwarded(request, proxies) if proxies else None
     address = address or _parsed(request.META.get("REMOTE_ADDR", ""))
     if address is None:
         return UNKNOWN  # a server that listens on a socket file names no address
@@ -26,16 +28,31 @@ def address_of(request: HttpRequest) -> str:
     return str(address)
 
 
-def _forwarded(request: HttpRequest) -> IPv4Address | IPv6Address | None:
-    return _parsed(request.headers.get("X-Forwarded-For", "").rpartition(",")[2])
+def _trusted_proxies() -> int:
+    number: int | None = settings.JOBS_TRUSTED_PROXIES
+    return int(settings.JOBS_BEHIND_TLS_PROXY) if number is None else number
+
+
+def _forwarded(request: HttpRequest, proxies: int) -> IPv4Address | IPv6Address | None:
+    hops = request.headers.get("X-Forwarded-For", "").split(",")
+    # With fewer hops than proxies the request came in behind the first of them.
+    return _parsed(hops[-proxies:][0])
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address = ip_address(text.strip())
+        address = ip_address(_without_port(text.strip()))
     except ValueError:
         return None
     # A server that listens on both kinds writes IPv4 as ::ffff:192.0.2.1, all in one /64.
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped
     return address
+
+
+def _without_port(text: str) -> str:
+    """Return the address in 192.0.2.1:443, [2001:db8::1]:443 or [2001:db8::1]; else the text."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    address, colon, port = text.partition(":")
+    return address if colon and ":" not in port else text

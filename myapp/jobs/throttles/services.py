@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django.db import Error
+from django.db import Error, connection
 
 from myapp.jobs.prepared import prepared_cursor
 from myapp.jobs.retries import only_reads
@@ -18,6 +18,7 @@ FORGOTTEN_AT_ONCE = 10
 
 _SQL = Path(__file__).parent / "sql"
 _COUNT_SQL = (_SQL / "count_request.sql").read_text()
+_UNCOUNT_SQL = (_SQL / "uncount_request.sql").read_text()
 _FORGET_SQL = (_SQL / "forget_windows.sql").read_text()
 
 
@@ -47,19 +48,38 @@ class Standing(NamedTuple):
 
 
 _NO_QUOTA = Quota("", "", 0, 0)
+_NO_LIMIT = 2**31 - 2  # one more still fits its column
 
 
-def count_request(quota: Quota, within: Quota | None = None) -> list[Standing]:
+def count_request(
+    quota: Quota, within: Quota | None = None, *, grows: bool = False
+) -> list[Standing]:
     """Count one request in the window of `quota`, and in that of `within` if the first has room.
 
     Returns how they stand; of a request that a full window refused, that window alone. A database
     that only reads counts nothing and returns nothing. At most `limit` requests pass in a window,
     which starts with the first of them. To be called outside of a transaction: inside, requests of
     one caller would wait for each other until it ends, and a rollback would forget the request.
+    With `grows` the count goes on beyond the limit, for those who only want to know.
     """
     quotas = {one.scope: one for one in (quota, within) if one}
-    rows = _rows(_parameters(quota, within))
+    counted = quota._replace(limit=_NO_LIMIT) if grows else quota
+    rows = _rows(_parameters(counted, within))
     return [Standing(quotas[scope], requests, left) for scope, requests, _, left in rows]
+
+
+def uncount_request(*quotas: Quota) -> None:
+    """Take a request back that was counted in these windows; one may have ended."""
+    parameters = {
+        "scopes": [quota.scope for quota in quotas],
+        "callers": [quota.caller for quota in quotas],
+    }
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(_UNCOUNT_SQL, parameters)
+        except Error as error:
+            if not only_reads(error):
+                raise
 
 
 def _rows(parameters: dict[str, Any]) -> Sequence[tuple[str, int, bool, float]]:

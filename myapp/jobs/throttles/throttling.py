@@ -119,12 +119,24 @@ def throttled_by(
         def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             throttle = throttle_class()
             if request.method in methods and not throttle.allow_request(request, view):
-                return _too_many(request, throttle)
+                said = _(
+                    "Too many requests came from your address. Try again in {minutes} minutes."
+                )
+                return too_many(request, said, throttle.wait() or 1)
             return view(request, *args, **kwargs)
 
         return wrapper
 
     return decorate
+
+
+def too_many(request: HttpRequest, said: str, seconds: float) -> HttpResponse:
+    """Return the 429 of a page: `said` may name the `{minutes}` until the window ends."""
+    response = problems.error_response(
+        request, 429, said.format(minutes=max(1, math.ceil(seconds / 60)))
+    )
+    response["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return response
 
 
 def _if_on(quota: Quota) -> list[Quota]:
@@ -150,16 +162,3 @@ def _counted(error: Exception, context: dict[str, Any]) -> Exception:
     except Error as database_error:
         return database_error
     return Throttled(throttle.wait())
-
-
-def _too_many(request: HttpRequest, throttle: AddressThrottle) -> HttpResponse:
-    seconds = math.ceil(throttle.wait() or 1)
-    response = problems.error_response(
-        request,
-        429,
-        _("Too many requests came from your address. Try again in {minutes} minutes.").format(
-            minutes=math.ceil(seconds / 60)
-        ),
-    )
-    response["Retry-After"] = str(seconds)
-    return response

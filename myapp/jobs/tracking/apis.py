@@ -1,8 +1,10 @@
 """The Task API."""
 
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
@@ -12,10 +14,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from myapp.jobs.audit.models import Action
+from myapp.jobs.audit.services import record
 from myapp.jobs.rest.conditional import ConditionalGet
 from myapp.jobs.rest.door import RETRY_AFTER_SECONDS, accepted
 from myapp.jobs.rest.idempotency import answer_once
-from myapp.jobs.rest.pagination import IdCursorPagination
+from myapp.jobs.rest.pagination import IdCursorPagination, SearchPagination
 from myapp.jobs.rest.queries import validated_query
 from myapp.jobs.rest.schema import PREFER
 from myapp.jobs.rest.schema_results import ended_while_waiting
@@ -30,7 +34,14 @@ from myapp.jobs.tracking.examples import (
 )
 from myapp.jobs.tracking.models import Attempt, Task, TaskQuerySet
 from myapp.jobs.tracking.quota import open_task_quota
-from myapp.jobs.tracking.selectors import attempt_list, may_steer, task_get, task_list
+from myapp.jobs.tracking.selectors import (
+    attempt_list,
+    may_retry,
+    may_steer,
+    task_get,
+    task_list,
+    task_walk,
+)
 from myapp.jobs.tracking.serializers import (
     AttemptOutput,
     TaskDetailOutput,
@@ -55,9 +66,12 @@ class TaskListApi(ConditionalGet, ListAPIView[Task]):
     """The caller's tasks, newest first, by cursor; those that fit all filters."""
 
     serializer_class = TaskRowOutput
+    pagination_class = SearchPagination
 
     def get_queryset(self) -> TaskQuerySet:
-        filters = validated_query(TaskFilterInput, self.request, beside=IdCursorPagination.names)
+        filters = validated_query(TaskFilterInput, self.request, beside=SearchPagination.names)
+        paginator = cast("SearchPagination", self.paginator)
+        paginator.walk = task_walk(caller=self.request.user, **filters)
         return task_list(caller=self.request.user, **filters)
 
 
@@ -73,7 +87,8 @@ class TaskDetailApi(ConditionalGet, APIView):
     )
     def get(self, request: Request, task_id: UUID) -> Response:
         task = task_get(task_id=task_id, caller=request.user)
-        return Response(TaskDetailOutput(task).data, headers=_when_to_ask_again(task))
+        output = TaskDetailOutput(task, context={"request": request})
+        return Response(output.data, headers=_when_to_ask_again(task))
 
 
 class TaskStatusApi(ConditionalGet, APIView):
@@ -139,7 +154,9 @@ class TaskCancelApi(APIView):
     )
     def post(self, request: Request, task_id: UUID) -> Response:
         def write() -> list[UUID]:
-            task_cancel(task_id=task_id)
+            with transaction.atomic():
+                task_cancel(task_id=task_id)
+                record(Action.CANCELLED, task_id)
             return [task_id]
 
         def answer(_task_ids: Sequence[UUID]) -> Response:
@@ -173,11 +190,14 @@ class TaskRetryApi(APIView):
     )
     def post(self, request: Request, task_id: UUID) -> Response:
         def write() -> list[UUID]:
-            with open_task_quota(task.owner_id):
+            with open_task_quota(task.owner_id), transaction.atomic():
                 task_retry(task_id=task_id)
+                record(Action.RETRIED, task_id)
             return [task_id]
 
         task = _steerable(request, task_id)
+        if not may_retry(task=task, caller=request.user):
+            raise PermissionDenied
         message = _("Task {id} will run again").format(id=task_id)
         return answer_once(
             request, write, answer=lambda _task_ids: accepted(task_id, message=message)

@@ -9,4 +9,5 @@ class TrackingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from myapp.jobs import checks  # noqa: F401, PLC0415 # registers itself once apps are ready
+        # These register themselves once apps are ready.
+        from myapp.jobs import checks, hanging, timelines  # noqa: F401, PLC0415

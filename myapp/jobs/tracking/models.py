@@ -133,15 +133,19 @@ class Task(models.Model):
     related_id = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: not known yet
     operation = models.CharField(max_length=16, null=True)  # noqa: DJ001 # null: outside CRUD
     # No constraint: a job that runs may defer for an owner who was deleted meanwhile, and a user
-    # row that somebody holds locked must not hold up who defers.
+    # row that somebody holds locked must not hold up who defers. A trigger (migration 0011) takes a
+    # deleted owner off, and cancels what waits for them.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,
         db_constraint=False,
         db_index=False,  # the first column of tracking_task_walk_owner
         null=True,
         related_name="+",
     )
+    # Of a job that came by a door: what its owner must hold when a run begins, "" to be active
+    # alone. Null: code deferred it, nobody is asked.
+    permission = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001 # see above
     correlation_id = models.CharField(max_length=128)
 
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent, 0 to 100.")

@@ -25,6 +25,7 @@ def open_task_quota(owner_id: Any, *, count: int = 1) -> Iterator[None]:
 
     Raises:
         OpenTaskQuotaError: the user would have more than JOBS_OPEN_TASKS_PER_USER.
+        OperationalError: another session holds the lock for longer than a second.
     """
     limit = settings.JOBS_OPEN_TASKS_PER_USER
     if not limit or owner_id is None or settings.JOBS_EAGER:
@@ -52,8 +53,9 @@ def _check_alone(limit: int, owner_id: Any, count: int) -> None:
 
 
 def _last_row(sql: str, limit: int, owner_id: Any) -> Any:
-    """Return the row of the second statement; each has a snapshot of its own."""
+    """Return the row of the last statement; each has a snapshot of its own."""
     with connection.cursor() as cursor:
         cursor.execute(sql, {"owner_id": owner_id, "limit": limit})
-        cursor.nextset()
+        while cursor.nextset():
+            pass
         return cursor.fetchone()

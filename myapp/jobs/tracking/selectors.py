@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from myapp.jobs.json_values import JSON
 from myapp.jobs.tracking.errors import TaskNotFoundError
-from myapp.jobs.tracking.finding import TaskFilters, found
+from myapp.jobs.tracking.finding import TaskFilters, Walk, found, walk
 from myapp.jobs.tracking.models import Attempt, AttemptKind, Task, TaskQuerySet
 from myapp.jobs.tracking.states import EndCode, TaskStatus, error_of_end
 
@@ -25,6 +25,11 @@ def task_list(*, caller: Caller, **filters: Unpack[TaskFilters]) -> TaskQuerySet
     """
     rows = found(filters, caller=caller).with_last_change()
     return rows.defer("input_data", "result", "error").order_by("-id")
+
+
+def task_walk(*, caller: Caller, **filters: Unpack[TaskFilters]) -> Walk | None:
+    """Return what a page of that list is to look through; None where it costs what it shows."""
+    return walk(filters, caller=caller)
 
 
 def task_get(*, task_id: UUID, caller: Caller) -> Task:
@@ -79,6 +84,11 @@ def may_steer(*, task: Task, caller: Any) -> bool:
     """Tell whether `caller` may cancel and retry this Task: its owner, or with the permission."""
     is_owner = task.owner_id is not None and task.owner_id == caller.pk
     return is_owner or bool(caller.has_perm("tracking.change_task"))
+
+
+def may_retry(*, task: Task, caller: Any) -> bool:
+    """Tell whether `caller`, who may steer this Task, holds what its door asked for as well."""
+    return not task.permission or bool(caller.has_perm(task.permission))
 
 
 def task_progress(task: Task) -> int:

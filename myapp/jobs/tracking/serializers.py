@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from myapp.jobs.deferral import MAX_TAG_LENGTH, MAX_TAGS
+from myapp.jobs.defer_options import MAX_TAG_LENGTH, MAX_TAGS
 from myapp.jobs.rest.serializers import StrictSerializer
 from myapp.jobs.tracking import selectors
 from myapp.jobs.tracking.models import Attempt, AttemptKind, Tag, Task
@@ -161,8 +161,7 @@ class TaskStatusOutput(TaskRowOutput):
 class TaskDetailOutput(TaskStatusOutput):
     """Everything the owner may know."""
 
-    # A string: JavaScript rounds integers past 2^53.
-    job_id = serializers.CharField(read_only=True, help_text="The queue's own number.")
+    job_id = serializers.SerializerMethodField()
     queue = serializers.CharField(source="queue_name", read_only=True)
     attempts = serializers.IntegerField(
         source="run_count", read_only=True, min_value=0, help_text="Runs that have left PROCESSING."
@@ -180,6 +179,17 @@ class TaskDetailOutput(TaskStatusOutput):
 
     class Meta(TaskStatusOutput.Meta):
         fields = DETAIL_FIELDS  # type: ignore[assignment]
+
+    @extend_schema_field(
+        {
+            "type": ["string", "null"],
+            "description": "The queue's own number, for staff; null for everybody else.",
+        }
+    )
+    def get_job_id(self, task: Task) -> str | None:
+        # A string: JavaScript rounds integers past 2^53.
+        is_staff = self.context["request"].user.is_staff
+        return str(task.job_id) if is_staff and task.job_id is not None else None
 
     @extend_schema_field(ERROR_OR_NULL)
     def get_error(self, task: Task) -> dict[str, str] | None:

@@ -1,6 +1,7 @@
 """Writes of Tasks that are not a run's own."""
 
 import json
+import math
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 
 from myapp.errors import AppError
+from myapp.jobs.batches import delete_in_batches
 from myapp.jobs.deferral import AlreadyWaitingError
 from myapp.jobs.tracking.errors import (
     JobMissingError,
@@ -26,9 +28,7 @@ _WAITING_SQL = (_SQL / "waiting.sql").read_text()
 _QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
 _PRUNE_SQL = (_SQL / "prune.sql").read_text()
 _PRUNE_JOBS_SQL = (_SQL / "prune_jobs.sql").read_text()
-
-# Rows of one statement: short locks, and room for the queue's own work between two of them.
-BATCH = 1000
+_OLD_SQL = (_SQL / "old.sql").read_text()
 
 
 def task_retry(*, task_id: UUID) -> None:
@@ -81,22 +81,35 @@ def task_cancel(*, task_id: UUID) -> TaskStatus:
     return STATUS_OF_JOB[found[0]]
 
 
-def tasks_prune(*, older_than: timedelta) -> int:
-    """Delete Tasks that ended longer ago, with jobs and attempts; return how many went.
+def tasks_prune(*, older_than: timedelta, until: float = math.inf, jobs_too: bool = True) -> int:
+    """Delete Tasks that ended longer ago, with their jobs and Attempts; return how many went.
 
     Results and arguments may be copies of personal data, so they are kept for so long and no
-    longer. Ended jobs without a Task go by the same age. Each batch commits by itself.
+    longer. Each batch commits by itself; none begins after `until`, by the monotonic clock.
+
+    With `jobs_too` ended jobs without a Task go by the same age. To find them every job that has
+    ended is looked at: once an hour is often enough.
     """
-    return _prune(_PRUNE_SQL, older_than) + _prune(_PRUNE_JOBS_SQL, older_than)
+    gone = _prune(_PRUNE_SQL, "-infinity", older_than, until)
+    return gone + (_prune(_PRUNE_JOBS_SQL, 0, older_than, until) if jobs_too else 0)
 
 
-def _prune(sql: str, older_than: timedelta) -> int:
-    total = 0
-    while True:
-        found, gone = _fetch(sql, age=older_than, batch=BATCH) or (0, 0)
-        total += gone
-        if found < BATCH or not gone:
-            return total
+def tasks_to_prune(*, older_than: timedelta, most: int) -> int:
+    """Count the Tasks that ended longer ago, up to `most`."""
+    found: tuple[int] = _fetch(_OLD_SQL, age=older_than, most=most)
+    return found[0]
+
+
+def _prune(sql: str, first: object, older_than: timedelta, until: float) -> int:
+    # Each batch begins where the last one ended: what went is still in the index for a while.
+    last = first
+
+    def delete(batch: int) -> tuple[int, int]:
+        nonlocal last
+        found, gone, last = _fetch(sql, age=older_than, batch=batch, last=last)
+        return found, gone
+
+    return delete_in_batches(delete, until=until)
 
 
 def _refusal(error: type[AppError], task_id: UUID) -> AppError:

@@ -48,7 +48,13 @@ class EndCode:
     RESULT_NOT_JSON = "result_not_json"
     RESULT_TOO_LARGE = "result_too_large"
     OUTCOME_NOT_STORABLE = "outcome_not_storable"
+    PERMISSION_DENIED = "permission_denied"
     ARGUMENTS_DO_NOT_FIT = "arguments_do_not_fit"
+    TRANSACTION_LEFT_OPEN = "transaction_left_open"
+    TRANSACTION_CONTROL = "transaction_control"
+    TRANSACTION_ROLLED_BACK = "transaction_rolled_back"
+    OWN_JOB_CHANGED = "own_job_changed"
+    THREAD_BROKEN = "thread_broken"
 
 
 def error_of_end(code: str) -> dict[str, str]:

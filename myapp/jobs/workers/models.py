@@ -17,6 +17,8 @@ class WorkerProcess(models.Model):
     # free tells of its death. False: its connection is not a session of its own.
     has_session = models.BooleanField()
     started_at = models.DateTimeField()
+    # At the end of the name (`application_name`) of each session of its task functions.
+    token = models.CharField(max_length=32, default="", db_default="")
 
     def __str__(self) -> str:
         return f"{self.name} ({self.pk})"

@@ -7,6 +7,7 @@ WITH job AS (
 SELECT
     job.id, job.task_name, job.queue_name, job.priority, job.lock, job.queueing_lock,
     job.args::text, job.scheduled_at, job.attempts,
-    task.id, task.owner_id, task.correlation_id, job.attempts AS failed_runs, clock_timestamp()
+    task.id, task.owner_id, task.permission, task.correlation_id, job.attempts AS failed_runs,
+    clock_timestamp()
 FROM job
 LEFT JOIN tracking_task AS task ON task.job_id = job.id;

@@ -1,12 +1,18 @@
 -- complete: jobs leave `doing`, each with its Task and, for a run that failed, its Attempt; all in one
 -- statement, or none of it. Answers with the rows that were written, what is missing was stale; and
--- with `stops` where a job that should go back to `todo` was asked to stop.
+-- with what became of a job `instead` of going back to `todo`.
 --
--- The fence: job, worker and run number must be what they were at the claim. Who was declared dead,
--- or writes twice, finds another run number and changes nothing.
+-- The fence: job, worker, run number and Task must be what they were at the claim. Who was declared dead,
+-- or writes twice, finds another run number and changes nothing. Numbers of jobs and runs come again
+-- after a failover or a restore that lost rows; ids of workers and Tasks do not. A Task that somebody
+-- deleted meanwhile does not count.
 -- Locks are taken in one order everywhere: job rows by id, then Tasks, then Attempts. `held` locks by
 -- id, and `written` counts, which is to say that all jobs are written before the first Task is touched.
--- A job that should go back to `todo` but is asked to stop is aborted instead.
+-- A job that should go back to `todo` but is asked to stop is aborted instead, and one whose workers
+-- died or stopped too often is failed: no way back to `todo` is without a bound. The policy of a task
+-- bounds its failures; crashes and hand-backs are counted here, by the Attempts since the job was last
+-- sent back by hand. A job without a Task has no Attempts: all its runs count as crashes then, since
+-- nothing else bounds those, and its hand-backs have no bound.
 -- The planner: the sorted outcomes drive a LATERAL, whose lock keeps it from being flattened, so that
 -- each job is one probe of the primary key, in the order of ids; the Tasks follow by their unique key.
 -- `status` is compared as text, and `end_status` through coalesce: else partial indexes could be read
@@ -16,10 +22,34 @@ WITH clock AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT
         outcome.*,
-        outcome.status = 'todo' AND job.abort_requested AS stops
+        CASE
+            WHEN outcome.status <> 'todo' THEN NULL
+            WHEN job.abort_requested THEN 'stopped'
+            WHEN outcome.attempt_kind IN ('crashed', 'handed_back')
+             AND (
+                 SELECT CASE WHEN task.id IS NULL THEN
+                     CASE outcome.attempt_kind WHEN 'crashed' THEN job.attempts ELSE 0 END
+                 ELSE (
+                     SELECT count(*) FROM tracking_attempt AS attempt
+                     WHERE attempt.task_id = task.id AND attempt.kind = outcome.attempt_kind
+                       AND attempt.number > coalesce((
+                           SELECT max(number) FROM tracking_attempt
+                           WHERE task_id = task.id AND kind = 'retried'
+                       ), 0)
+                       AND attempt.finished_at > coalesce((
+                           SELECT max(event.at) FROM procrastinate_events AS event
+                           WHERE event.job_id = outcome.job_id AND event.type = 'retried'
+                       ), '-infinity')
+                 ) END
+                 FROM (SELECT) AS always
+                 LEFT JOIN tracking_task AS task ON task.job_id = outcome.job_id
+             ) + 1 >= CASE outcome.attempt_kind
+                 WHEN 'crashed' THEN %(max_crashes)s ELSE %(max_hand_backs)s
+             END THEN 'spent'
+        END AS instead  -- of going back to `todo`
     FROM (
         SELECT * FROM json_to_recordset(%(outcomes)s::json) AS outcome (
-            job_id bigint, worker_id bigint, run_number integer,
+            job_id bigint, worker_id bigint, run_number integer, task_id uuid,
             -- the job
             status procrastinate_job_status, delete_job boolean,
             retry_in float, retry_at timestamptz,
@@ -41,14 +71,20 @@ WITH clock AS MATERIALIZED (
     WHERE job.status::text = 'doing'
       AND job.worker_id IS NOT DISTINCT FROM outcome.worker_id
       AND job.attempts = outcome.run_number - 1
+      AND coalesce((
+          SELECT id IS NOT DISTINCT FROM outcome.task_id
+          FROM tracking_task WHERE job_id = outcome.job_id
+      ), true)
 ), moved AS (
     UPDATE procrastinate_jobs AS job
-    SET status = CASE WHEN held.stops THEN %(aborted)s ELSE held.status END,
+    SET status = CASE held.instead
+            WHEN 'stopped' THEN %(aborted)s WHEN 'spent' THEN %(failed)s ELSE held.status
+        END,
         attempts = job.attempts + 1,
         worker_id = NULL,
         abort_requested = false,
         scheduled_at = CASE
-            WHEN held.status = 'todo' AND NOT held.stops
+            WHEN held.status = 'todo' AND held.instead IS NULL
             THEN coalesce(
                 held.retry_at, clock.now + make_interval(secs => held.retry_in), job.scheduled_at
             )
@@ -69,18 +105,24 @@ WITH clock AS MATERIALIZED (
     SELECT count(*) AS jobs FROM (TABLE moved UNION ALL TABLE deleted) AS job
 ), told AS (
     UPDATE tracking_task AS task
-    SET end_status = CASE WHEN held.stops THEN %(cancelled)s ELSE held.end_status END,
+    SET end_status = CASE held.instead
+            WHEN 'stopped' THEN %(cancelled)s WHEN 'spent' THEN %(spent)s ELSE held.end_status
+        END,
         result = held.result::jsonb,
-        error = CASE WHEN held.stops THEN %(cancelled_error)s ELSE held.error END::jsonb,
-        progress = CASE WHEN held.status = 'todo' AND NOT held.stops THEN 0
+        error = CASE held.instead
+            WHEN 'stopped' THEN %(cancelled_error)s::jsonb
+            WHEN 'spent' THEN %(spent_errors)s::jsonb -> held.attempt_kind
+            ELSE held.error::jsonb
+        END,
+        progress = CASE WHEN held.status = 'todo' AND held.instead IS NULL THEN 0
                         ELSE coalesce(held.progress, task.progress) END,
-        progress_message = CASE WHEN held.status = 'todo' AND NOT held.stops THEN ''
+        progress_message = CASE WHEN held.status = 'todo' AND held.instead IS NULL THEN ''
                                 ELSE coalesce(held.progress_message, task.progress_message) END,
         related_id = coalesce(task.related_id, held.related_id),
         attempts = held.run_number,
-        started_at = CASE WHEN held.status = 'todo' AND NOT held.stops THEN task.started_at
+        started_at = CASE WHEN held.status = 'todo' AND held.instead IS NULL THEN task.started_at
                           ELSE held.started_at END,
-        finished_at = CASE WHEN held.status <> 'todo' OR held.stops THEN clock.now END,
+        finished_at = CASE WHEN held.status <> 'todo' OR held.instead IS NOT NULL THEN clock.now END,
         updated_at = clock.now
     FROM held, clock, written
     WHERE task.job_id = held.job_id AND coalesce(task.end_status, '') = ''
@@ -95,4 +137,4 @@ WITH clock AS MATERIALIZED (
     FROM held, clock, written, tracking_task AS task
     WHERE held.attempt_kind IS NOT NULL AND task.job_id = held.job_id
 )
-SELECT held.job_id, held.stops FROM held;
+SELECT held.job_id, held.instead FROM held;

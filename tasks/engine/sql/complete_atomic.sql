@@ -8,6 +8,10 @@ WITH job AS (
       AND status::text = 'doing'
       AND worker_id IS NOT DISTINCT FROM %(worker_id)s
       AND attempts = %(run_number)s - 1
+      AND coalesce((
+          SELECT id IS NOT DISTINCT FROM %(task_id)s::uuid
+          FROM tracking_task WHERE job_id = %(job_id)s
+      ), true)
     RETURNING id
 ), task AS (
     UPDATE tracking_task

@@ -1,8 +1,8 @@
 -- look: what this worker sees of itself and of the others; the reaper compares two looks.
 --   workers: those of ours, each with its heartbeat as it is and whether its lock is free
---   held: the jobs running under this worker's id, `stop` being those that were asked to stop
+--   held: the jobs running under this worker's ids, `stop` being those that were asked to stop
 --   orphans: running jobs without a worker, in the queues given (null: all)
---   foreign: workers of the library that run a job in those queues
+--   foreign: workers of the library that live, or run a job in those queues
 --   notify_usage: how full the server's queue of notifications is, 0 to 1
 --   oldest: the oldest transaction for whose sake dead rows are kept; dead_rows: how many there are
 SELECT
@@ -23,9 +23,11 @@ SELECT
         LEFT JOIN procrastinate_workers AS worker ON worker.id = process.id
     ), '[]') AS workers,
     coalesce((
-        SELECT json_agg(json_build_object('id', id, 'attempts', attempts, 'stop', abort_requested))
+        SELECT json_agg(json_build_object(
+            'id', id, 'worker_id', worker_id, 'attempts', attempts, 'stop', abort_requested
+        ))
         FROM procrastinate_jobs
-        WHERE status = 'doing' AND worker_id = %(worker_id)s
+        WHERE status = 'doing' AND worker_id = ANY(%(worker_ids)s::bigint[])
     ), '[]') AS held,
     (
         SELECT count(*) FROM procrastinate_jobs
@@ -33,11 +35,16 @@ SELECT
           AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s))
     ) AS orphans,
     coalesce((
-        SELECT json_agg(DISTINCT job.worker_id)
-        FROM procrastinate_jobs AS job
-        WHERE job.status = 'doing' AND job.worker_id IS NOT NULL
-          AND (%(queues)s::text[] IS NULL OR job.queue_name = ANY(%(queues)s))
-          AND NOT EXISTS (SELECT FROM workers_workerprocess AS ours WHERE ours.id = job.worker_id)
+        SELECT json_agg(id)
+        FROM (
+            SELECT id FROM procrastinate_workers
+            WHERE last_heartbeat > clock_timestamp() - interval '1 minute'
+            UNION
+            SELECT worker_id FROM procrastinate_jobs
+            WHERE status = 'doing' AND worker_id IS NOT NULL
+              AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s))
+        ) AS alive (id)
+        WHERE NOT EXISTS (SELECT FROM workers_workerprocess AS ours WHERE ours.id = alive.id)
     ), '[]') AS "foreign",
     pg_notification_queue_usage() AS notify_usage,
     (

@@ -1,7 +1,8 @@
--- progress: the latest reports of running jobs, as [[job_id, attempt, percent, message], ...].
+-- progress: the latest reports of running jobs, as [[job_id, attempt, percent, message, task_id], ...].
 -- The attempt is the fence: a report of a run that has ended, which its retry or its end overtook,
 -- finds that many attempts on the Task already and changes nothing. The check is on the row that is
--- locked, so it is made again after a wait. Rows are locked in the order of job ids.
+-- locked, so it is made again after a wait. The Task is compared, too (none given: not asked), since the
+-- number of a job whose rows were lost may be another's by now. Rows are locked in the order of job ids.
 -- The coalesce keeps the partial index on unfinished Tasks out, which may look short.
 -- Who follows one of these Tasks is told, once for all of them.
 WITH told AS (
@@ -14,6 +15,7 @@ WITH told AS (
         JOIN LATERAL (
             SELECT id FROM tracking_task
             WHERE job_id = (item ->> 0)::bigint
+              AND coalesce(id = (item ->> 4)::uuid, true)
               AND attempts < (item ->> 1)::integer
               AND coalesce(end_status, '') = ''
             FOR NO KEY UPDATE

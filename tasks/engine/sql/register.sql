@@ -1,7 +1,12 @@
--- register: a new worker, in Procrastinate's table and in ours.
+-- register: a worker under an id of its own choice, in Procrastinate's table and in ours. Ids are
+-- random: a sequence gives its numbers again after a failover or a restore that lost rows.
+-- Answers with when the server started and the first sign of life: claim.sql compares both.
 WITH worker AS (
-    INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id
+    INSERT INTO procrastinate_workers (id, last_heartbeat)
+    OVERRIDING SYSTEM VALUE VALUES (%(worker_id)s, clock_timestamp())
+    RETURNING id, last_heartbeat
+), process AS (
+    INSERT INTO workers_workerprocess (id, name, has_session, token, started_at)
+    SELECT id, %(name)s, %(has_session)s, %(token)s, clock_timestamp() FROM worker
 )
-INSERT INTO workers_workerprocess (id, name, has_session, started_at)
-SELECT id, %(name)s, %(has_session)s, clock_timestamp() FROM worker
-RETURNING id;
+SELECT pg_postmaster_start_time()::text, last_heartbeat::text FROM worker;

@@ -47,6 +47,8 @@ def kept(by: str) -> tuple[Figure, ...]:
     )
 
 
+# Where jobs write to rows in common.
+SHARED = Figure("shared_off", "sum", 0, "effects on shared rows lost or doubled", "accepted")
 ALIVE = Figure("ended_unasked", "sum", 0, "workers that ended by themselves")
 # Where the database is there all the while.
 TAKEN = Figure("refused", "sum", 0, "jobs that could not be deferred")

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from django.db import connections
 from http_calls import call
 from tcp_proxy import TcpProxy
 
 from tests.faults.campaign.away import web
 from tests.faults.campaign.experiment import ALIVE, Experiment, Figure, kept
 from tests.faults.campaign.servers import Server
-from tests.faults.campaign.world import HOME, World
+from tests.faults.campaign.world import HOME, World, lead_client_to
 
 WORKERS = 2
 READ_ONLY = {"default_transaction_read_only": "on"}
@@ -90,8 +89,7 @@ def _standby(world: World) -> Iterator[Server | None]:
 def _come_through(world: World, proxy: TcpProxy) -> None:
     """Let workers and this process find the database behind the proxy."""
     world.workers.extra |= {"DATABASE_URL": proxy.url, "FAULTS_LEDGERS": proxy.url}
-    connections.close_all()
-    connections.settings["default"] |= {"HOST": "127.0.0.1", "PORT": str(proxy.port)}
+    lead_client_to(proxy.url)
 
 
 def _forbid_writes(world: World, standby: Server | None) -> float:

@@ -20,6 +20,8 @@ _START_SQL = "INSERT INTO faults_start (job_id, run, pid) VALUES (%s, %s, %s)"
 _EFFECT_SQL = "INSERT INTO faults_effect (job_id, run) VALUES (%s, %s)"
 _ENTER_SQL = "INSERT INTO faults_turn (key, job_id, run) VALUES (%s, %s, %s)"
 _LEAVE_SQL = "UPDATE faults_turn SET ended = clock_timestamp() WHERE job_id = %s AND run = %s"
+_KEY_SQL = "INSERT INTO faults_key (number) VALUES (%s)"
+_SHARE_SQL = "UPDATE faults_shared SET effects = effects + 1 WHERE id = %s"
 _HOG_BYTES = 16 * 1024 * 1024
 _FOR_EVER_SECONDS = 3600.0
 
@@ -60,7 +62,7 @@ def _pay(
     with connection.cursor() as cursor:
         cursor.execute(_EFFECT_SQL, [context.job_id, context.attempt])
     time.sleep(seconds)
-    return _end(context, fails)
+    return {**_end(context, fails), "number": number}
 
 
 app.implements(menu.pay, atomic=True)(_pay)
@@ -71,6 +73,17 @@ def pay_plainly(
     context: TaskContext, *, number: int, seconds: float = 0.0, fails: int = 0
 ) -> dict[str, Any]:
     return _pay(context, number=number, seconds=seconds, fails=fails)
+
+
+@app.implements(menu.share, atomic=True)
+def share(context: TaskContext, *, number: int, row: int, seconds: float = 0.0) -> dict[str, Any]:
+    _note_start(context)
+    with connection.cursor() as cursor:
+        cursor.execute(_EFFECT_SQL, [context.job_id, context.attempt])
+        cursor.execute(_KEY_SQL, [number])
+        cursor.execute(_SHARE_SQL, [row])
+    time.sleep(seconds)
+    return {**_end(context, 0), "number": number}
 
 
 @app.implements(menu.wander)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -123,7 +124,7 @@ class _Claims:
         self._parameters = {
             "worker_id": None, "queues": None, "names": [menu.pass_by.name], "plain_names": [],
             "slots": 1, "threads": 1, "async_slots": 1, "window": None, "looks": 64,
-            "from_lock": "",
+            "from_lock": "", "server": None, "beaten_at": None,
         }  # fmt: skip
 
     def times(self, claims: int = CLAIMS) -> list[float]:
@@ -142,8 +143,9 @@ class _Claims:
         seconds = time.monotonic() - began
         # Not by psycopg, which would forget what is prepared.
         self._connection.pgconn.exec_(b"ROLLBACK")
-        jobs = [ClaimedJob(*row[:-2]) for row in rows if row[0] is not None]
-        self._loop.call_soon_threadsafe(self._floors.note, jobs)
+        jobs = [ClaimedJob(*row[:-3]) for row in rows if row[0] is not None]
+        note = partial(self._floors.note, jobs, is_full=False)
+        self._loop.call_soon_threadsafe(note)
         return seconds
 
     def _keep_floors(self) -> None:
@@ -156,7 +158,7 @@ class _Claims:
         from tasks.engine.reaper import LOOK_SQL
 
         engine = EngineConnection("probe", row_factory=dict_row)
-        parameters = {"worker_id": 0, "queues": None, "lock_class": 0}
+        parameters = {"worker_ids": [], "queues": None, "lock_class": 0}
         while True:
             (seen,) = await engine.fetch(LOOK_SQL, parameters)
             self._horizon.take(seen["oldest"], dead_rows=seen["dead_rows"], now=time.monotonic())

@@ -60,12 +60,12 @@ def _let_ids_begin_at(world: World, start: int) -> None:
 
 
 def _owner() -> tuple[Any, str]:
-    """Return the key of a new user, and a token of theirs."""
+    """Return the key of a new user, and a token of theirs: staff, for `job_id` is told to them alone."""
     # Models are there once Django is set up.
     from django.contrib.auth import get_user_model
     from knox.models import get_token_model
 
-    user = get_user_model().objects.create_user("olga", "olga@example.org")
+    user = get_user_model().objects.create_user("olga", "olga@example.org", is_staff=True)
     return user.pk, get_token_model().objects.create(user)[1]
 
 

@@ -9,8 +9,10 @@ from django.db import Error, connection, transaction
 
 from myapp.jobs.bridge import Deferred
 
-# No unique constraint anywhere: what happens twice shall be seen.
-CREATE_LEDGERS = """
+SHARED_ROWS = 200
+
+# No unique constraint on starts and effects: what happens twice shall be seen.
+CREATE_LEDGERS = f"""
     CREATE TABLE faults_start (
         job_id bigint NOT NULL, run integer NOT NULL, pid integer NOT NULL,
         at timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -26,12 +28,16 @@ CREATE_LEDGERS = """
         began timestamptz NOT NULL DEFAULT clock_timestamp(), ended timestamptz
     );
     CREATE INDEX ON faults_turn (job_id);
-"""
+    CREATE TABLE faults_key (number integer PRIMARY KEY);
+    CREATE TABLE faults_shared (id integer PRIMARY KEY, effects integer NOT NULL);
+    INSERT INTO faults_shared SELECT n, 0 FROM generate_series(0, {SHARED_ROWS - 1}) AS n;
+"""  # noqa: S608 # a number
 SHOWN = 20  # jobs gone wrong, with what the tables say of them
 
 # How many effects a job that is DONE must have, and may have.
 EXPECTED = {
     "pay": (1, 1),
+    "share": (1, 1),
     "pay_plainly": (1, 10**9),
     "wander": (1, 10**9),
     "take_turn": (1, 10**9),
@@ -43,6 +49,7 @@ _JOBS_SQL = """
         (task.input_data ->> 'number')::integer AS number,
         task.task_name, task.end_status, task.error ->> 'code' AS code,
         task.attempts, (task.result ->> 'run')::integer AS run,
+        (task.result ->> 'number')::integer AS result_number,
         job.status::text AS job_status,
         (SELECT count(*) FROM faults_effect AS effect WHERE effect.job_id = task.job_id) AS effects,
         (SELECT count(*) FROM faults_start AS start WHERE start.job_id = task.job_id) AS starts,
@@ -52,6 +59,14 @@ _JOBS_SQL = """
     FROM tracking_task AS task
     LEFT JOIN procrastinate_jobs AS job ON job.id = task.job_id
     WHERE jsonb_exists(task.input_data, 'number') -- of the menu; others are deferred by the API
+"""
+_SHARED_SQL = """
+    SELECT sum(abs(shared.effects - coalesce(done.count, 0))) AS off
+    FROM faults_shared AS shared
+    LEFT JOIN (
+        SELECT (input_data ->> 'row')::integer AS id, count(*)
+        FROM tracking_task WHERE task_name = 'share' AND end_status = 'DONE' GROUP BY 1
+    ) AS done USING (id)
 """
 _STRAY_EFFECTS_SQL = """
     SELECT count(*) FROM faults_effect AS effect
@@ -65,11 +80,11 @@ class ClientLog:
     Unknown is a COMMIT that got no answer; whether the job exists is read at the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
         self.accepted: dict[int, Deferred] = {}
         self.refused: list[int] = []
         self.unknown: list[int] = []
-        self._next = 0
+        self._next = first
         self._guard = threading.Lock()
 
     def defer(self, spec: Any, **arguments: Any) -> Deferred | None:
@@ -98,10 +113,13 @@ def verdict(server: psycopg.Connection[Any], log: ClientLog) -> dict[str, Any]:
     unexpected: effects or jobs that nobody deferred
     wrong: the first jobs of which any of this is so
     fenced: a job whose end was written by another run than its last one
+    foreign: a job with the result of another one
+    shared_off: effects on shared rows that are too many, or too few
     """
     with server.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         found = {row["number"]: row for row in cursor.execute(_JOBS_SQL)}
         stray = cursor.execute(_STRAY_EFFECTS_SQL).fetchone()
+        shared = cursor.execute(_SHARED_SQL).fetchone()
     jobs = list(found.values())
     known = log.accepted.keys() | set(log.unknown)
     return {
@@ -114,6 +132,8 @@ def verdict(server: psycopg.Connection[Any], log: ClientLog) -> dict[str, Any]:
         "doubled": _count(jobs, _is_doubled),
         "unexpected": len(found.keys() - known) + stray["count"],
         "fenced": _count(jobs, _is_overwritten),
+        "foreign": _count(jobs, _is_foreign),
+        "shared_off": int(shared["off"]),
         "parked": _count(jobs, lambda job: job["code"] == "crashed"),
         "runs_again": sum(job["runs"] - 1 for job in jobs if job["runs"]),
         "wrong": [job for job in jobs if _is_wrong(job)][:SHOWN],
@@ -125,7 +145,8 @@ def _count(jobs: Iterable[dict[str, Any]], is_so: Callable[[dict[str, Any]], boo
 
 
 def _is_wrong(job: dict[str, Any]) -> bool:
-    return _is_lost(job) or _is_stuck(job) or _is_doubled(job) or _is_overwritten(job)
+    is_so = (_is_lost, _is_stuck, _is_doubled, _is_overwritten, _is_foreign)
+    return any(each(job) for each in is_so)
 
 
 def _is_stuck(job: dict[str, Any]) -> bool:
@@ -143,6 +164,10 @@ def _is_lost(job: dict[str, Any]) -> bool:
 def _is_doubled(job: dict[str, Any]) -> bool:
     _least, most = EXPECTED.get(job["task_name"], (0, 0))
     return bool(job["effects"] > most or job["starts"] > job["runs"])
+
+
+def _is_foreign(job: dict[str, Any]) -> bool:
+    return job["result_number"] not in (None, job["number"])
 
 
 def _is_overwritten(job: dict[str, Any]) -> bool:

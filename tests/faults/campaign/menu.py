@@ -36,6 +36,11 @@ def wander(number: int, seconds: float = 0.0, fails: int = 0) -> None:
 
 
 @declare(queue=QUEUE, retry=PATIENT)
+def share(number: int, row: int, seconds: float = 0.0) -> None:
+    """Have such effects on a row that others write as well, and on a key that is unique."""
+
+
+@declare(queue=QUEUE, retry=PATIENT)
 def pass_by() -> None:
     """Do nothing, on no ledger: for loads."""
 

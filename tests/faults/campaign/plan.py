@@ -10,13 +10,16 @@ from tests.faults.campaign import (
     failover,
     harm,
     horizon,
+    hosts,
     ids,
     killing,
+    lost_rows,
     network,
     notifications,
     releases,
     stopping,
     turns,
+    zoo_visited,
 )
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
 
@@ -139,7 +142,7 @@ _EXPERIMENTS = (
         {
             "gives_up": ({"patience": 1}, {"ended_unasked"}),
             "lax": ({"lax": True, "twin": ""}, {"lost"}),
-            "hasty_reaper": ({}, {"false_deaths"}),
+            "hasty_reaper": ({"outages": 4}, {"false_deaths"}),  # each shows it every other time
         },
     ),
     Experiment(
@@ -287,6 +290,9 @@ EXPERIMENTS = tuple(
             *ids.EXPERIMENTS,
             *failover.EXPERIMENTS,
             *horizon.EXPERIMENTS,
+            *zoo_visited.EXPERIMENTS,
+            *hosts.EXPERIMENTS,
+            *lost_rows.EXPERIMENTS,
         ),
         key=lambda experiment: int(experiment.name.removeprefix("E")),
     )

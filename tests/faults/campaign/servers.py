@@ -5,16 +5,20 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
+from lost_hosts import Host
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from standbys import back_up
 
-from myapp.dev.binaries import binaries_for
+from myapp.dev import postgres
 from myapp.dev.postgres import PostgresServer
-from myapp.dev.process import spawn
 
 ROOT = Path(__file__).resolve().parents[3]
 DATABASE = "faults"
@@ -65,17 +69,23 @@ class Server:
         target, source = standby._postgres.home, self._postgres.home
         target.claim()
         target.mark()
-        target.give(target.data)
-        program = binaries_for(source.account, home=source.path).program("pg_basebackup")
-        options = [f"--pgdata={target.data}", f"--dbname={source.url('postgres')}"]
-        process = spawn(
-            [program, *options, "--write-recovery-conf", "--checkpoint=fast"],
-            account=source.account,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-        )
-        assert process.wait() == 0, "the standby could not be made"
+        back_up(source, target, "--write-recovery-conf")
         return standby
+
+    @contextmanager
+    def open_to(self, host: Host) -> Iterator[str]:
+        """Restart the server so that it takes connections of the host; yields their DSN."""
+        rules = self._postgres.home.data / "pg_hba.conf"
+        before = rules.read_text()
+        rules.write_text(f"{before}host all all {host.network} trust\n")
+        try:
+            with patch.dict(postgres.SETTINGS, listen_addresses=host.here):
+                self.stop()
+                self.start()
+            parts: dict[str, Any] = conninfo_to_dict(self.url)
+            yield make_conninfo(**{**parts, "host": host.here})
+        finally:
+            rules.write_text(before)
 
     def connect(self, database: str = DATABASE) -> psycopg.Connection[Any]:
         """Return a new connection in autocommit mode."""

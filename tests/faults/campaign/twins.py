@@ -4,6 +4,7 @@ Each replaces one piece of the engine in a worker process.
 """
 
 import asyncio
+import dataclasses
 import functools
 import json
 import time
@@ -12,15 +13,17 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from crash_points import _take_the_fence_down
+from crash_points import take_the_fence_down, without
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
 from myapp.jobs.backoff import MAX_CEILING_SECONDS
-from tasks.engine import connections, heartbeat, horizon, manager, outage, reaper
+from myapp.jobs.timelines import Timelines
+from tasks.engine import connections, heartbeat, horizon, manager, reaper, running
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.connections import Eras
+from tasks.engine.heartbeat import Registration
 from tasks.engine.listening import Listener
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outage import Outage
@@ -32,10 +35,37 @@ from tasks.engine.running import Runner
 from tasks.engine.work import Implementation
 from tasks.engine.worker import EngineWorker
 
+_TOKEN = r"(?s)coalesce\(\(\s+SELECT id IS NOT DISTINCT FROM .*?\), true\)"
+_SIGN = r"worker\.last_heartbeat >= known\.beaten_at"
+
 
 def break_engine(twin: str) -> None:
     """Break the engine of this process in the way named."""
     TWINS[twin]()
+
+
+def _no_fence() -> None:
+    """What a thawed worker writes is taken; its sessions are not ended before, which hides it."""
+    take_the_fence_down()
+    _leaves_sessions()
+
+
+def _leaves_sessions() -> None:
+    """What a dead worker holds in the database is its own affair."""
+    _replace(reaper, "_END_SESSIONS_SQL", "SELECT WHERE %(worker_id)s::bigint IS NULL")
+
+
+def _no_token() -> None:
+    """A worker keeps its id whatever it lost, and an end is fenced by numbers alone."""
+    take_the_fence_down(_TOKEN)
+    _replace(heartbeat, "_HEARTBEAT_SQL", without([_SIGN], heartbeat._HEARTBEAT_SQL))
+
+    async def registration(self: EngineWorker) -> Registration | None:
+        await asyncio.sleep(0)
+        known = self.heartbeat.registration
+        return known and dataclasses.replace(known, server=None)
+
+    _replace(EngineWorker, "_registration", registration)
 
 
 def _no_rescue() -> None:
@@ -55,8 +85,9 @@ def _narrow_ids() -> None:
 
 
 def _no_eras() -> None:
-    """Connections to a server that only reads are kept."""
+    """Connections to a server that only reads are kept, also once another writes."""
     _replace(Eras, "end", lambda _self: None)
+    _replace(Timelines, "note", lambda *_: None)
 
 
 def _ack_first() -> None:
@@ -119,7 +150,12 @@ def _with_a_pause(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _gives_up() -> None:
     """A database that does not answer ends the worker."""
-    _replace(outage, "is_transient", lambda _error: False)
+
+    def pause_after(_self: Outage, error: psycopg.Error) -> float:
+        raise error
+
+    _replace(Outage, "pause_after", pause_after)
+    _replace(EngineWorker, "_kept", lambda _self, _name, side: side())
 
 
 def _writes_once() -> None:
@@ -145,7 +181,7 @@ def _hasty_reaper() -> None:
 
 def _endless_crashes() -> None:
     """A job may take along as many workers as it likes."""
-    reaper.MAX_CRASHES = 10**6
+    manager.MAX_CRASHES = 10**6
 
 
 def _careless_results() -> None:
@@ -182,7 +218,7 @@ def _silent_while_draining() -> None:
 def _hands_back_as_failed() -> None:
     """What runs at the end of the grace period has failed."""
 
-    def hand_back(self: Runner) -> None:
+    def hand_back(self: Runner, *, is_crash: bool) -> None:
         for run in list(self.held.values()):
             if not run.left:
                 self._give_up(run, ConnectionError("stopped"))
@@ -228,13 +264,20 @@ def _no_notify_alarm() -> None:
     reaper.NOTIFY_USAGE_ALARM = 2.0
 
 
+def _leaves_a_mess() -> None:
+    """What a run did to its thread and connections is left to the next one."""
+    _replace(running, "_tidy_thread", lambda: None)
+
+
 def _replace(owner: object, name: str, piece: object) -> None:
     assert hasattr(owner, name)
     setattr(owner, name, piece)
 
 
 TWINS: dict[str, Callable[[], None]] = {
-    "no_fence": _take_the_fence_down,
+    "no_fence": _no_fence,
+    "leaves_sessions": _leaves_sessions,
+    "no_token": _no_token,
     "no_rescue": _no_rescue,
     "narrow_ids": _narrow_ids,
     "no_eras": _no_eras,
@@ -255,4 +298,5 @@ TWINS: dict[str, Callable[[], None]] = {
     "no_deadline": _no_deadline,
     "stays_deaf": _stays_deaf,
     "no_notify_alarm": _no_notify_alarm,
+    "leaves_a_mess": _leaves_a_mess,
 }

@@ -18,6 +18,6 @@ app = JobsApp(specs=specs_in(vars(menu)), import_paths=["tests.faults.campaign.f
 if limits := os.environ.get("FAULTS_HORIZON"):
     seconds, rows = limits.split()
     horizon.ALARM_SECONDS = float(seconds)
-    horizon.ALARM_DEAD_ROWS = horizon.HELD_DEAD_ROWS = int(rows)
+    horizon.ALARM_DEAD_ROWS = horizon.MANY_DEAD_ROWS = int(rows)
 if twin := os.environ.get("FAULTS_TWIN"):
     twins.break_engine(twin)

@@ -15,6 +15,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from django.db import connections
+from psycopg.conninfo import conninfo_to_dict
 
 from myapp.dev.process import spawn
 from tests.faults.campaign import menu
@@ -148,6 +149,8 @@ class Workers:
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.killed: dict[int, float] = {}  # when, in seconds of the clock on the wall
         self.extra: dict[str, str] = {}
+        # What the command of the next ones begins with, as on another host.
+        self.prefix: tuple[str, ...] = ()
         self._environment = {
             **environment(url),
             **LEASES[lease],
@@ -200,7 +203,7 @@ class Workers:
     def _start(self, *arguments: str) -> int:
         with self.log.open("ab") as log:
             process = spawn(
-                [str(BIN / "procrastinate"), "--log-level=warning", *arguments],
+                [*self.prefix, str(BIN / "procrastinate"), "--log-level=warning", *arguments],
                 env={**self._environment, **self.extra},
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -287,6 +290,15 @@ def set_up_django() -> None:
     import django  # the environment comes first
 
     django.setup()
+
+
+def lead_client_to(url: str) -> None:
+    """Let this process, which is the client, find the experiment's database there."""
+    parts = conninfo_to_dict(url)
+    connections.close_all()
+    connections.settings["default"] |= {
+        "HOST": str(parts["host"]), "PORT": str(parts.get("port", "")),
+    }  # fmt: skip
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
 """The home page says what is running."""
 
 import re
+from typing import Any
 
 import job_samples
 import pytest
@@ -12,14 +13,21 @@ from myapp.jobs.dashboard.selectors import home_summary
 pytestmark = pytest.mark.django_db
 
 
-def test_without_a_worker_it_says_how_to_start_one() -> None:
-    page = Client().get("/").content.decode()
+@pytest.fixture
+def client(client: Client, user: Any) -> Client:
+    """A browser in which somebody is signed in: the numbers are for them."""
+    client.force_login(user)
+    return client
+
+
+def test_without_a_worker_it_says_how_to_start_one(client: Client) -> None:
+    page = client.get("/").content.decode()
 
     assert "No worker is alive" in page
     assert "procrastinate --app=tasks.app worker" in page
 
 
-def test_it_counts_workers_and_jobs() -> None:
+def test_it_counts_workers_and_jobs(client: Client) -> None:
     for _ in range(3):
         job_samples.nap.defer(seconds=0)
     with connection.cursor() as cursor:
@@ -31,7 +39,7 @@ def test_it_counts_workers_and_jobs() -> None:
 
     assert (summary.workers, summary.running, summary.waiting) == (1, 1, 2)
     assert summary.oldest_ready_seconds == 0.0  # in one transaction, time stands still
-    assert "No worker is alive" not in Client().get("/").content.decode()
+    assert "No worker is alive" not in client.get("/").content.decode()
 
 
 def test_a_worker_that_fell_silent_does_not_count() -> None:

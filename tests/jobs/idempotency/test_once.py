@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from key_holder import REQUEST, write
 from programs import Program, eventually
 
+from myapp.jobs import batches
 from myapp.jobs.idempotency import services
 from myapp.jobs.idempotency.errors import KeyInUseError
 from myapp.jobs.idempotency.models import Key
@@ -190,7 +191,7 @@ def _had_effect() -> Effect | None:
 
 
 def test_a_key_past_its_time_is_taken_over_and_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "BATCH", 1)
+    monkeypatch.setattr(batches, "BATCH", 1)
     first = once(REQUEST, write)
     _age(hours=23)
     assert once(REQUEST, write) == Effect(list(first.task_ids), replayed=True)
@@ -209,7 +210,7 @@ def test_the_nightly_upkeep_prunes_keys() -> None:
     once(REQUEST, write)
     _age(hours=25)
 
-    assert prune_ended_tasks(timestamp=0) == {"pruned": 0, "pruned_keys": 1}
+    assert prune_ended_tasks(timestamp=0) == {"pruned": 0, "pruned_keys": 1, "pruned_entries": 0}
 
 
 def _age(*, hours: int) -> None:

@@ -48,7 +48,7 @@ def open_stream() -> Iterator[Callable[..., Stream]]:
     """Open streams that do not outlive the test."""
     streams: list[Stream] = []
 
-    def open_one(url: str, *, token: str, **headers: str) -> Stream:
+    def open_one(url: str, *, token: str = "", **headers: str) -> Stream:
         streams.append(Stream(url, token=token, **headers))
         return streams[-1]
 

@@ -8,13 +8,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from programs import PATIENCE_SECONDS
 
 from myapp.jobs.bridge import uuid7
 from myapp.jobs.live import hub as hub_module
 from myapp.jobs.live.asgi import Answer
 from myapp.jobs.live.hub import Follower, Hub, Reading
+from myapp.jobs.live.seats import Seat, Seats
 from myapp.jobs.live.streaming import Stream, Streaming
 from myapp.jobs.live.waiting import Waiting
+from myapp.jobs.observability.middleware import CALLER, CALLER_ID
 from myapp.jobs.tracking.selectors import TaskVersion
 
 # Longer than the hub needs between two reads, shorter than it lets pass without one.
@@ -238,16 +241,28 @@ class FakeDjango:
 
     def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
         self.answers = list(answers)
+        self.caller: str | None = "olga"
         self.asked: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked.append(f"{scope['method']} {scope['path']}")
         if seat := scope.get("jobs.live.seat"):
             seat.owner = "olga"
+        scope.get(CALLER, {})[CALLER_ID] = self.caller
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         headers = [(name.encode(), value.encode()) for name, value in answer[1].items()]
         await send({"type": "http.response.start", "status": answer[0], "headers": headers})
         await send({"type": "http.response.body", "body": answer[2]})
+
+
+class CountingHub(Hub):
+    """Counts those who followed."""
+
+    followed = 0
+
+    def following(self, *args: Any, **options: Any) -> Any:
+        self.followed += 1
+        return super().following(*args, **options)
 
 
 def test_who_goes_away_ends_the_wait_at_once_and_nothing_is_asked(database: Database) -> None:
@@ -266,7 +281,7 @@ def test_who_goes_away_ends_the_wait_at_once_and_nothing_is_asked(database: Data
 def test_a_lost_permission_ends_a_stream(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("myapp.jobs.live.streaming.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("myapp.jobs.live.streaming.ADMISSION_SECONDS", 0.05)
     task_id = uuid7()
     database.write(task_id, "PENDING")
     opening = (200, {"last-event-id": "PENDING.x.0"}, b"retry: 1\n\n")
@@ -288,6 +303,49 @@ def test_twin_a_stream_that_never_asks_again_does_not_end(
 
     with pytest.raises(AssertionError):
         test_a_lost_permission_ends_a_stream(database, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("method", "answers", "asked"),
+    [
+        ("GET", [(200, {"retry-after": "1"}, b"{}"), (401, {}, b"no")], 3),
+        ("POST", [(202, {"retry-after": "1"}, b"{}"), (401, {}, b"no")], 2),
+    ],
+)
+def test_a_lost_permission_ends_a_wait(
+    database: Database, monkeypatch: pytest.MonkeyPatch, method: str, answers: Any, asked: int
+) -> None:
+    monkeypatch.setattr("myapp.jobs.live.waiting.ADMISSION_SECONDS", 0.05)
+    task_id = uuid7()
+    database.write(task_id, "PENDING")
+    status = f"/api/tasks/{task_id}/status/"
+    answers[0][1]["location"] = status
+    django = FakeDjango(*answers)
+    path = status if method == "GET" else "/api/users/"
+
+    sent = _run(Waiting(django, hub=Hub()), path, leave_after=30, prefer="wait=30", method=method)
+
+    # What was accepted stays accepted.
+    assert sent == (b"no" if method == "GET" else b"{}")
+    assert len(django.asked) == asked
+
+
+def test_only_so_many_requests_of_a_user_wait_and_none_of_a_stranger(
+    database: Database, settings: Any
+) -> None:
+    settings.JOBS_WAITS_PER_USER = 1
+    task_id = uuid7()
+    database.write(task_id, "PENDING")
+    path = f"/api/tasks/{task_id}/status/"
+    django = FakeDjango((200, {"retry-after": "1"}, b"{}"))
+    waits = Seats()
+    waits.take(Seat(), owner="otto", limit=1)
+
+    for caller, follows in [("otto", 0), (None, 0), ("olga", 1), ("olga", 1)]:
+        django.caller = caller
+        hub = CountingHub()
+        sent = _run(Waiting(django, hub=hub, waits=waits), path, leave_after=0.1, prefer="wait=30")
+        assert (sent, hub.followed) == (b"{}", follows)
 
 
 def test_who_has_the_present_state_already_waits_for_another(database: Database) -> None:
@@ -330,7 +388,12 @@ def test_only_the_view_s_own_answer_admits_to_a_stream(status: int, admitted: bo
 
 
 def _run(
-    application: Callable[..., Awaitable[None]], path: str, *, leave_after: float, **headers: str
+    application: Callable[..., Awaitable[None]],
+    path: str,
+    *,
+    leave_after: float,
+    method: str = "GET",
+    **headers: str,
 ) -> bytes:
     """Ask once, leave after so many seconds; return the body that came."""
     body = bytearray()
@@ -344,14 +407,14 @@ def _run(
 
     scope = {
         "type": "http",
-        "method": "GET",
+        "method": method,
         "path": path,
         "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
 
     async def ask() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await application(scope, receive, send)
 
     asyncio.run(ask())

@@ -3,14 +3,19 @@
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import advisory_locks
 import pytest
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.utils import timezone
 from event_streams import Stream
 from http_calls import call
+from knox.models import get_token_model
 from process_fixtures import Web
-from programs import Program, eventually
+from programs import NEVER, Program, eventually
 
 from myapp.jobs.bridge import Deferred
 from myapp.jobs.tracking.models import Task
@@ -124,16 +129,13 @@ def test_a_user_may_hold_so_many_streams_open(
 def test_streams_end_when_the_server_is_told_to_stop(
     start_web: Callable[..., Web], token: str, hold_one: Hold, open_stream: Open
 ) -> None:
-    web = start_web()
+    web = start_web(graceful_seconds=NEVER)
     stream = open_stream(f"{web.url}/api/tasks/{hold_one().task_id}/events/", token=token)
     stream.event()
 
-    began = time.monotonic()
     web.program.send(signal.SIGTERM)
     stream.text()
     web.program.end()
-    assert time.monotonic() - began < 3 * 3
-    assert "timeout graceful shutdown exceeded" not in "\n".join(web.program.lines)
 
 
 def _may_stream(url: str, token: str, open_stream: Open) -> bool:
@@ -141,3 +143,66 @@ def _may_stream(url: str, token: str, open_stream: Open) -> bool:
     head = stream.program.line("HTTP/1.1")
     stream.close()
     return " 200 " in head
+
+
+# --- whatever lets a client in counts as long as it follows --------------------------------------
+
+
+def _revoke_token(user: Any) -> None:
+    get_token_model().objects.filter(user=user).delete()
+
+
+def _expire_token(user: Any) -> None:
+    get_token_model().objects.filter(user=user).update(expiry=timezone.now())
+
+
+def _end_session(user: Any) -> None:
+    Session.objects.all().delete()
+
+
+def _deactivate(user: Any) -> None:
+    type(user).objects.filter(pk=user.pk).update(is_active=False)
+
+
+def _change_password(user: Any) -> None:
+    user.set_password("another one that is long")
+    user.save()
+
+
+@pytest.mark.parametrize(
+    ("by", "end"),
+    [
+        ("token", _revoke_token),
+        pytest.param("token", _expire_token, marks=pytest.mark.long),
+        pytest.param("token", _deactivate, marks=pytest.mark.long),
+        ("session", _end_session),
+        pytest.param("session", _change_password, marks=pytest.mark.long),
+        pytest.param("session", _deactivate, marks=pytest.mark.long),
+    ],
+)
+def test_a_stream_and_a_wait_end_with_what_let_the_client_in(
+    web_url: str, admin: Any, token: str, hold_one: Hold, aside: ThreadPoolExecutor,
+    open_stream: Open, by: str, end: Callable[[Any], None],
+) -> None:  # fmt: skip
+    headers: dict[str, Any] = {"Authorization": f"Token {token}"}
+    if by == "session":
+        headers = {"Cookie": _login(admin)}
+    path = f"{web_url}/api/tasks/{hold_one().task_id}"
+    stream = open_stream(f"{path}/events/", **headers)
+    stream.event()
+    waiting = aside.submit(call, f"{path}/status/", Prefer="wait=30", **headers)
+    began = time.monotonic()
+
+    end(admin)
+
+    # Who is deactivated has no task that waits any more: that may be the first thing it sees.
+    answer = waiting.result()
+    assert answer.status in (401, 403) or answer.json["status"] == "CANCELLED"
+    stream.text()
+    assert time.monotonic() - began < 30  # else the wait ended by itself
+
+
+def _login(user: Any) -> str:
+    client = Client()
+    client.force_login(user)
+    return "; ".join(f"{name}={cookie.value}" for name, cookie in client.cookies.items())

@@ -45,7 +45,7 @@ def _deferred(user: Any) -> list[Deferred]:
 
 
 def _report(deferred: list[Deferred], run: int = 1) -> None:
-    reports = ",".join(f'[{each.job_id}, {run}, 40, ""]' for each in deferred)
+    reports = ",".join(f'[{each.job_id}, {run}, 40, "", "{each.task_id}"]' for each in deferred)
     with connection.cursor() as cursor:
         cursor.execute(PROGRESS_SQL, {"reports": f"[{reports}]"})
 

@@ -6,6 +6,13 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
+from myapp.jobs.observability import health
+
+
+@pytest.fixture(autouse=True)
+def _look_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_look", health._Look())
+
 
 def test_livez_answers_without_the_database() -> None:
     answer = Client().get("/livez")  # a database access would fail this test

@@ -24,10 +24,6 @@ def lines(caplog: pytest.LogCaptureFixture) -> Any:
     return read
 
 
-def test_every_answer_says_how_long_it_took() -> None:
-    assert float(Client().get("/nowhere")["X-Request-Duration"]) < 10
-
-
 def test_an_anonymous_request_makes_one_line(lines: Any) -> None:
     Client().get("/nowhere?token=secret")
 
@@ -74,7 +70,7 @@ def test_the_key_of_a_link_stands_in_no_line(lines: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "options", "shown", "status"),
     [
-        ("/activate/secret:key", {}, "/activate/***", "301"),
+        ("/activate/secret:key", {}, "/activate/***/", "400"),
         ("/activate/secret:key/.", {}, "/activate/***", "404"),
         ("/activate//secret:key/", {}, "/activate/***", "404"),
         ("/Activate/secret:key%0A/", {}, "/Activate/***", "404"),

@@ -1,14 +1,16 @@
 """When a job is due and before which others: query parameters of every call that makes one."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from unittest import mock
+from urllib.parse import urlencode
 from uuid import UUID
 
 import job_samples
 import pytest
 from api_schema import ApiDescription
+from django.contrib.auth import get_user_model
 from django.test import override_settings
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
@@ -29,7 +31,6 @@ CALLS = [
     ("get", USER, None),
     ("patch", USER, {"email": "new@example.org"}),
     ("delete", USER, None),
-    ("post", "/api/signup/", {"email": "ada@example.org", "password": "of-the-engine"}),
     ("post", "/api/tasks/bulk/", {"task_name": "create_user", "items": [ADA]}),
 ]
 call_names = [f"{method} {path}" for method, path, _ in CALLS]
@@ -40,6 +41,14 @@ def description() -> ApiDescription:
     return ApiDescription()
 
 
+# Two hours before UTC, as "+02:00" is written.
+EAST = timezone(timedelta(hours=2))
+
+
+def _in(*, days: int) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+
+
 def _send(client: APIClient, call: tuple[str, str, Any], query: str) -> Any:
     method, path, body = call
     return getattr(client, method)(f"{path}?{query}", body, format="json")
@@ -48,12 +57,13 @@ def _send(client: APIClient, call: tuple[str, str, Any], query: str) -> Any:
 @pytest.mark.parametrize("call", CALLS, ids=call_names)
 def test_every_call_takes_them(client_of: ClientOf, admin: Any, call: Any) -> None:
     client = client_of(admin)
-    moment = "2030-01-01T02:00:00%2B02:00"
+    moment = _in(days=364)
+    query = urlencode({"run_at": moment.astimezone(EAST).isoformat(), "priority": -10})
 
-    assert _send(client, call, f"run_at={moment}&priority=-10").status_code == 202
+    assert _send(client, call, query).status_code == 202
 
     job = ProcrastinateJob.objects.get()
-    assert (job.scheduled_at, job.priority) == (datetime(2030, 1, 1, tzinfo=UTC), -10)
+    assert (job.scheduled_at, job.priority) == (moment, -10)
 
 
 @pytest.mark.parametrize("seconds", ["0", "90", "1.5", "31536000"])
@@ -68,7 +78,7 @@ def test_a_delay_counts_from_now(client_of: ClientOf, admin: Any, seconds: str) 
 def test_the_rest_of_the_query_is_the_task_s(client_of: ClientOf, admin: Any) -> None:
     client = client_of(admin)
 
-    assert _send(client, CALLS[0], "limit=7&delay=60&priority=3").status_code == 202
+    assert _send(client, CALLS[0], "limit=7&delay=60&priority=-3").status_code == 202
     assert _send(client, CALLS[0], "page=7&delay=60").status_code == 400
     assert Task.objects.get().input_data == {"limit": 7}
 
@@ -79,19 +89,21 @@ def test_the_rest_of_the_query_is_the_task_s(client_of: ClientOf, admin: Any) ->
     [
         ("run_at=soon", "/run_at"),
         ("run_at=", "/run_at"),
-        ("run_at=2030-01-01T00:00:00", "/run_at"),
-        ("run_at=2030-01-01", "/run_at"),
+        ("run_at=2026-01-01T00:00:00", "/run_at"),
+        ("run_at=2026-01-01", "/run_at"),
         ("run_at=0001-01-01T00:00:00%2B14:00", "/run_at"),
         ("run_at=1969-12-31T00:00:00Z", "/run_at"),
+        ("run_at=8999-12-31T23:59:59Z", "/run_at"),
         ("run_at=9999-12-31T23:59:59-10:00", "/run_at"),
+        pytest.param(f"run_at={_in(days=366):%Y-%m-%dT%H:%M:%SZ}", "/run_at", id="in 366 days"),
         ("delay=-1", "/delay"),
         ("delay=31536000.1", "/delay"),
         ("delay=NaN", "/delay"),
         ("delay=inf", "/delay"),
         ("delay=", "/delay"),
         ("delay=1&delay=2", "/delay"),
-        ("delay=1&run_at=2030-01-01T00:00:00Z", "/delay"),
-        ("priority=11", "/priority"),
+        ("delay=1&run_at=2026-01-01T00:00:00Z", "/delay"),
+        ("priority=1", "/priority"),
         ("priority=-11", "/priority"),
         ("priority=high", "/priority"),
         ("priority=1.5", "/priority"),
@@ -190,3 +202,13 @@ def test_what_configure_refuses_names_the_parameter(client_of: ClientOf, admin: 
 
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/tag"]
+
+
+@pytest.mark.parametrize("query", ["delay=3600", "priority=-1", "tag=x", "run_at=2026-01-01"])
+def test_a_stranger_who_signs_up_takes_no_options(query: str) -> None:
+    body = {"email": "ada@example.org", "password": "of-the-engine"}
+
+    answer = APIClient().post(f"/api/signup/?{query}", body, format="json")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert not get_user_model().objects.exists()

@@ -69,7 +69,7 @@ def test_a_pool_without_a_connection_counts_as_a_database_away() -> None:
 def test_a_failing_page_answers_as_the_client_reads(
     monkeypatch: pytest.MonkeyPatch, accept: str, content_type: str, error: Exception, status: int
 ) -> None:
-    monkeypatch.setattr(views, "home_summary", _raise(error))
+    monkeypatch.setattr(views, "render", _raise(error))
 
     answer = Client(raise_request_exception=False).get("/", HTTP_ACCEPT=accept)
 

@@ -186,8 +186,14 @@ def test_without_a_proxy_the_forwarded_address_is_ignored() -> None:
     [
         ("198.51.100.1", "198.51.100.1"),
         ("203.0.113.66, 198.51.100.1", "198.51.100.1"),
+        ("198.51.100.1:50001", "198.51.100.1"),
         ("2001:db8::1", "2001:db8::/64"),
+        ("[2001:db8::1]", "2001:db8::/64"),
+        ("[2001:db8::1]:50001", "2001:db8::/64"),
+        ("[::ffff:198.51.100.1]:50001", "198.51.100.1"),
         ("made up", "192.0.2.1"),
+        ("made:up", "192.0.2.1"),
+        ("[made up", "192.0.2.1"),
         ("", "192.0.2.1"),
     ],
 )
@@ -195,5 +201,24 @@ def test_behind_a_proxy_the_hop_that_the_proxy_wrote_counts(
     settings: Any, forwarded: str, address: str
 ) -> None:
     settings.JOBS_BEHIND_TLS_PROXY = True
+
+    assert _address(REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded) == address
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "198.51.100.1", "192.0.2.1"),
+        (1, "203.0.113.66, 198.51.100.1, 198.51.100.2", "198.51.100.2"),
+        (2, "203.0.113.66, 198.51.100.1, 198.51.100.2", "198.51.100.1"),
+        (2, "198.51.100.2", "198.51.100.2"),
+        (2, "", "192.0.2.1"),
+    ],
+)
+def test_as_many_hops_are_true_as_there_are_proxies(
+    settings: Any, proxies: int, forwarded: str, address: str
+) -> None:
+    settings.JOBS_BEHIND_TLS_PROXY = True
+    settings.JOBS_TRUSTED_PROXIES = proxies
 
     assert _address(REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded) == address

@@ -1,5 +1,6 @@
 """Finding tasks: the filters of the list, alone and together, and what they refuse."""
 
+import base64
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,6 +16,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from myapp.jobs.bridge import Deferred, owned_by
+from myapp.jobs.rest import pagination
 from myapp.jobs.tracking import finding
 from myapp.jobs.tracking.models import Task
 from myapp.jobs.tracking.selectors import task_list
@@ -226,6 +228,123 @@ def test_pages_meet_each_task_once_and_keep_their_filters_while_tasks_come_and_e
         url = page["next"] and page["next"].removeprefix("http://testserver")
 
     assert seen == _newest_first(*first)
+
+
+RARE = [
+    {"task_name": "make"},
+    {"related_table": "sample"},
+    {"status": "DONE"},
+    {"status": "PENDING", "task_name": "make"},
+    {"status": "FAILED", "task_name": "make"},
+    {"finished_after": "2000-01-01T00:00:00Z"},
+    {"tag": "common", "task_name": "make"},
+    {"tag": ["common", "rare"]},
+    {"related_id": SAMPLE_ID, "status": "DONE"},
+]
+
+
+@pytest.mark.parametrize("way", ["next", "previous"])
+@pytest.mark.parametrize("filters", RARE, ids=str)
+def test_a_search_gets_through_though_each_page_looks_at_few(
+    client_of: ClientOf,
+    user: Any,
+    mine: None,
+    monkeypatch: pytest.MonkeyPatch,
+    filters: dict[str, Any],
+    way: str,
+) -> None:
+    made = [_sample_among_others(filters.get("status"), number) for number in range(3)]
+    monkeypatch.setattr(pagination, "FIRST_SHARE", 2)
+    monkeypatch.setattr(finding, "MOST_COMPARED", 4)
+    monkeypatch.setattr(finding, "MOST_COMPARED_OF_TAG", 3)
+    client = client_of(user)
+
+    pages = _pages(client, way, limit=2, **filters)
+
+    found = [task_id for page in pages for task_id in (page if way == "next" else page[::-1])]
+    assert found == (_newest_first(*made) if way == "next" else sorted(made))
+    assert max(map(len, pages)) <= 2
+    assert len(pages) > 2, "each page looked at everything"
+
+
+@pytest.mark.parametrize("way", ["next", "previous"])
+def test_a_search_that_turns_round_on_an_empty_page_leaves_nothing_out(
+    client_of: ClientOf, user: Any, mine: None, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    made = [_sample_among_others(None, number) for number in range(2)]
+    monkeypatch.setattr(pagination, "FIRST_SHARE", 2)
+    monkeypatch.setattr(finding, "MOST_COMPARED", 2)
+    client, back = client_of(user), {"next": "previous", "previous": "next"}[way]
+    url, met, turns = _first(way, task_name="make"), "", 0
+    while url:
+        page = _page(client, url)
+        if page["results"]:
+            met = page["results"][-1 if way == "next" else 0]["id"]
+        else:
+            turns += 1
+            assert _nearest(client, page[back], back) == met
+        url = page[way]
+
+    assert turns > 2
+    assert met in made
+
+
+def _nearest(client: APIClient, url: str | None, way: str) -> str:
+    """Return the first Task that is met this way."""
+    while url:
+        page = _page(client, url)
+        if page["results"]:
+            return str(page["results"][-1 if way == "previous" else 0]["id"])
+        url = page[way]
+    return ""
+
+
+def _sample_among_others(status: str | None, number: int) -> str:
+    """Make the Task that every search of RARE finds, after some that share part of it."""
+    for _ in range(5):
+        other = _nap(tags=["common"])
+        Task.objects.filter(pk=other).update(related_id=SAMPLE_ID)
+        _end(other, TaskStatus.FAILED) if status == "FAILED" else None
+    task_id = str(
+        job_samples.make.configure(tags=["common", "rare"]).defer(made=f"x{number}").task_id
+    )
+    Task.objects.filter(pk=task_id).update(related_id=SAMPLE_ID)
+    if status != "PENDING":
+        _end(task_id, TaskStatus(status or "DONE"))
+    return task_id
+
+
+def _pages(client: APIClient, way: str, **query: Any) -> list[list[str]]:
+    """Return the ids on each page, from the newest one on, or back from the oldest one."""
+    url, pages = _first(way, **query), []
+    while url:
+        page = _page(client, url)
+        pages.append([row["id"] for row in page["results"]])
+        url = page[way]
+    return pages
+
+
+def _first(way: str, **query: Any) -> str | None:
+    """Return where the list begins with its newest Task, or its oldest one."""
+    url = f"/api/tasks/?{urlencode(query, doseq=True)}"
+    if way == "next":
+        return url
+    oldest = f"r=1&p={UUID(int=0)}".encode()
+    return f"{url}&cursor={base64.b64encode(oldest).decode()}"
+
+
+def _page(client: APIClient, url: str) -> Any:
+    answer = client.get(url.removeprefix("http://testserver"))
+    assert answer.status_code == 200, answer.json()
+    return answer.json()
+
+
+def test_a_search_of_nobody_has_one_empty_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    with owned_by(None):
+        _nap(tags=["x"])
+    monkeypatch.setattr(finding, "MOST_COMPARED_OF_TAG", 1)
+
+    assert finding.walk({"tag": ["x"], "task_name": "make"}, caller=AnonymousUser()) is None
 
 
 def test_the_detail_shows_the_tags_in_order(client_of: ClientOf, user: Any, mine: None) -> None:

@@ -13,7 +13,8 @@ from explained import Plan
 
 from benchmarks.ours import many_tasks
 from myapp.jobs.rest.pagination import DEFAULT_LIMIT
-from myapp.jobs.tracking.selectors import task_list
+from myapp.jobs.tracking import finding
+from myapp.jobs.tracking.selectors import task_list, task_walk
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,22 @@ FILTERS: list[dict[str, Any]] = [
     {"task_name": "create_user", "created_before": _ago(days=10)},
 ]
 IN_VAIN = {"task_name": "no such task"}
+FEW_OR_NONE: list[dict[str, Any]] = [
+    IN_VAIN,
+    {"related_table": "none"},
+    {"status": "DONE", "task_name": "none"},
+    {"status": "PENDING", "task_name": "none"},
+    {"status": "FAILED", "task_name": "none"},
+    {"status": "CANCELLED", "related_table": "none"},
+    {"finished_after": _ago(days=-1)},
+    {"finished_after": _ago(days=10), "finished_before": _ago(days=10)},
+    {"related_id": OF_A_USER, "task_name": "none"},
+    {"task_name": "none", "created_before": _ago(days=10)},
+    {"tag": ["nightly"], "task_name": "none"},
+    {"tag": ["nightly", "none"]},
+]
+LOOKED_AT = 500
+SHARES = {LARGE: 0.35, SMALL: 0.08, ALL: 1.0}
 BY_TAG: list[dict[str, Any]] = [
     {"tag": ["nightly"]},  # 5 %
     {"tag": ["import-7"]},  # one of 5,000
@@ -101,6 +118,27 @@ def test_a_page_costs_what_it_shows_whatever_it_is_asked_for(month: None) -> Non
         assert max(plan.buffers for plan in _plans(owner, filters)) > most, name
 
 
+def test_a_search_in_vain_looks_at_so_many_and_no_more(
+    month: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "MOST_COMPARED", LOOKED_AT)
+    monkeypatch.setattr(finding, "MOST_COMPARED_OF_TAG", LOOKED_AT)
+    for filters in FEW_OR_NONE:
+        for owner in (LARGE, SMALL, ALL):
+            for plan in _plans(owner, filters, is_bounded=True):
+                about = (filters, owner, plan)
+                if "tag" in filters:
+                    # By their tags, or past them where that is less to read.
+                    assert plan.buffers <= 4 * LOOKED_AT + 40, about
+                else:
+                    # To find where the look ends, the planner may walk past the rows of others.
+                    assert plan.removed_rows <= LOOKED_AT / SHARES[owner], about
+                    assert plan.sorted_rows <= ONE_PAGE, about
+
+    # The twin: without an end of the look it is everything.
+    assert max(plan.removed_rows for plan in _plans(ALL, IN_VAIN)) > COUNT - 1000
+
+
 def _check_pages(asked: list[dict[str, Any]], most: int) -> None:
     for filters in asked:
         for owner in (LARGE, SMALL, ALL):
@@ -112,10 +150,13 @@ def _check_pages(asked: list[dict[str, Any]], most: int) -> None:
                 assert plan.sorted_rows <= ONE_PAGE, about
 
 
-def _plans(owner: int | None, filters: dict[str, Any]) -> list[Plan]:
+def _plans(owner: int | None, filters: dict[str, Any], *, is_bounded: bool = False) -> list[Plan]:
     """Explain all that is asked for the first page, and for the next one."""
     with CaptureQueriesContext(connection) as captured:
         rows = task_list(caller=_caller(owner), **filters)
+        walk = task_walk(caller=_caller(owner), **filters) if is_bounded else None
+        if walk and (end := walk.end(None, back=False)):
+            rows = rows.filter(id__gte=end)
         page = list(rows[:ONE_PAGE])
         if len(page) == ONE_PAGE:
             list(rows.filter(id__lt=page[-1].pk)[:ONE_PAGE])

@@ -7,10 +7,11 @@ from typing import Any
 import job_samples
 import pytest
 from django.db import connection
-from django.test.utils import override_settings
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
+from myapp.jobs import batches
 from myapp.jobs.testing import run_jobs
 from myapp.jobs.tracking import services
 from myapp.jobs.tracking.models import Attempt, Tag, Task
@@ -88,7 +89,7 @@ def test_ended_jobs_without_a_task_go_by_the_same_age(age: str, left: int) -> No
 
 
 def test_many_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     for _ in range(5):
         _ended(31)
 
@@ -101,7 +102,7 @@ def test_the_batch_is_found_by_its_index() -> None:
         # What was found may be joined in any way that does not sort it.
         for other in ("seqscan", "bitmapscan", "mergejoin"):
             cursor.execute(f"SET LOCAL enable_{other} = off")
-        parameters: dict[str, Any] = {"age": MONTH, "batch": 1000}
+        parameters: dict[str, Any] = {"age": MONTH, "batch": 1000, "last": "-infinity"}
         cursor.execute("EXPLAIN " + services._PRUNE_SQL, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
 
@@ -109,11 +110,55 @@ def test_the_batch_is_found_by_its_index() -> None:
     assert "Sort" not in plan
 
 
-def test_it_is_scheduled_every_night() -> None:
+def test_a_batch_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went is still in the index, however long a dump holds it there."""
+    monkeypatch.setattr(batches, "BATCH", 1)
+    ended = [_ended(days_ago).finished_at for days_ago in (33, 32, 31)]
+
+    with CaptureQueriesContext(connection) as captured:
+        tasks_prune(older_than=MONTH, jobs_too=False)
+
+    asked = [query["sql"] for query in captured]
+    for sql, begins_at in zip(asked, ["-infinity", *map(_day_of, ended)], strict=True):
+        assert begins_at in sql
+
+
+def test_no_batch_begins_after_the_time_is_up_and_the_next_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tasks import upkeep
+
+    _ended(31)
+    monkeypatch.setattr(upkeep, "PRUNE_SECONDS", 0.0)
+
+    assert upkeep.prune_ended_tasks(timestamp=0)["pruned"] == 0
+    assert "1 are left that ended too long ago" in caplog.text
+
+    monkeypatch.undo()
+    assert upkeep.prune_ended_tasks(timestamp=0)["pruned"] == 1
+
+
+def test_jobs_without_a_task_are_looked_for_once_an_hour() -> None:
+    from tasks.upkeep import prune_ended_tasks
+
+    def looks_for_jobs(timestamp: int) -> bool:
+        with CaptureQueriesContext(connection) as captured:
+            prune_ended_tasks(timestamp=timestamp)
+        return any("procrastinate_events" in query["sql"] for query in captured)
+
+    assert [minute for minute in range(60) if looks_for_jobs(60 * minute)] == [20]
+
+
+def test_it_is_scheduled_every_minute_before_whatever_waits_and_never_twice() -> None:
     from tasks import app
 
     app.mismatches()  # loads every task module
-    schedules = {
-        task.periodic_id: task.cron for task in app.periodic_registry.periodic_tasks.values()
-    }
-    assert schedules["prune-ended-tasks"] == "20 3 * * *"
+    schedules = {task.periodic_id: task for task in app.periodic_registry.periodic_tasks.values()}
+    prune = schedules["prune-ended-tasks"]
+    assert prune.cron == "* * * * *"
+    assert prune.task.priority > 100
+    assert prune.task.lock == "prune_ended_tasks"
+
+
+def _day_of(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d}"

@@ -1,15 +1,19 @@
 """How many open tasks a user may create through the API: exact, and never for code that defers."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from time import monotonic
 from typing import Any
 
 import job_samples
+import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.urls import include, path
+from procrastinate.contrib.django.utils import connector_params
+from psycopg.errors import LockNotAvailable
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
@@ -143,20 +147,27 @@ def _fifty_create(user: Any, times: int, count: int = 1) -> Counter[bool]:
     def create(_number: int) -> list[bool]:
         connection.ensure_connection()
         ready.wait()
-        answers = []
         try:
-            for _ in range(times):
-                try:
-                    _create(user, count)
-                    answers.append(True)
-                except OpenTaskQuotaError:
-                    answers.append(False)
+            return [_is_created(user, count) for _ in range(times)]
         finally:
             connection.close()
-        return answers
 
     with ThreadPoolExecutor(50) as threads:
         return Counter(answer for answers in threads.map(create, range(50)) for answer in answers)
+
+
+def _is_created(user: Any, count: int) -> bool:
+    """Create, and again as long as the others keep the lock for longer than a creator waits."""
+    while True:
+        try:
+            _create(user, count)
+        except OpenTaskQuotaError:
+            return False
+        except OperationalError as error:
+            if not isinstance(error.__cause__, LockNotAvailable):
+                raise
+        else:
+            return True
 
 
 def _connections() -> int:
@@ -210,10 +221,63 @@ def test_the_count_reads_open_tasks_of_the_user_alone_by_its_index(user: Any, ad
                        " tracking_task)", [user.pk])  # fmt: skip
         cursor.execute("ANALYZE tracking_task")
         cursor.execute("SET LOCAL enable_seqscan = off")  # of a table this small, maybe bloated
-        counting = quota._COUNT_BESIDE_OTHERS_SQL.split(";")[1]
+        counting = quota._COUNT_BESIDE_OTHERS_SQL.rstrip("; \n").rpartition(";")[2]
         parameters = {"owner_id": user.pk, "limit": 10_000}
         cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF) {counting}", parameters)
         plan = "\n".join(line for (line,) in cursor.fetchall())
 
     assert "tracking_task_open_of_owner" in plan
     assert "Seq Scan" not in plan
+
+
+@pytest.fixture
+def foreign_lock(user: Any, transactional_db: None) -> Iterator[None]:
+    """Another session holds the lock under which this user's tasks are counted."""
+    with psycopg.connect(**connector_params(), autocommit=True) as other:
+        other.execute(
+            "SELECT pg_advisory_lock(hashtextextended('open tasks ' || %s::text, 0))", [user.pk]
+        )
+        yield
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lock_of_somebody_else_is_waited_for_a_second_at_most(
+    user: Any, foreign_lock: None, count: int
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '7s'")
+    began = monotonic()
+
+    with (
+        pytest.raises(OperationalError, match="lock timeout"),
+        open_task_quota(user.pk, count=count),
+    ):
+        pass
+
+    assert monotonic() - began < 7
+    assert _lock_timeout() == "7s"
+    connection.close()
+
+
+def test_the_limit_of_that_wait_does_not_hold_for_what_is_written(user: Any) -> None:
+    before = _lock_timeout()
+    for count in (1, 2):
+        with open_task_quota(user.pk, count=count):
+            assert _lock_timeout() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_under_such_a_lock_is_a_503(
+    user: Any, client_of: ClientOf, foreign_lock: None
+) -> None:
+    answer = client_of(user).post(PATH)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert _open(user) == 0
+
+
+def _lock_timeout() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        return str(cursor.fetchone()[0])

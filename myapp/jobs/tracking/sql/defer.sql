@@ -20,12 +20,12 @@ WITH clock AS MATERIALIZED (
 ), task AS (
     INSERT INTO tracking_task (
         id, job_id, task_name, queue_name, input_data, related_table, related_id, operation,
-        owner_id, correlation_id, progress, attempts, created_at, updated_at
+        owner_id, permission, correlation_id, progress, attempts, created_at, updated_at
     )
     SELECT
         %(task_id)s, job.id, %(task_name)s, %(queue_name)s, %(input_data)s::jsonb,
-        %(related_table)s, %(related_id)s, %(operation)s, %(owner_id)s, %(correlation_id)s, 0, 0,
-        clock.now, clock.now
+        %(related_table)s, %(related_id)s, %(operation)s, %(owner_id)s, %(permission)s,
+        %(correlation_id)s, 0, 0, clock.now, clock.now
     FROM job, clock
     RETURNING id, job_id
 ), tagged AS (

@@ -27,12 +27,12 @@ WITH clock AS MATERIALIZED (
 ), task AS (
     INSERT INTO tracking_task (
         id, job_id, task_name, queue_name, input_data, related_table, related_id, operation,
-        owner_id, correlation_id, progress, attempts, created_at, updated_at
+        owner_id, permission, correlation_id, progress, attempts, created_at, updated_at
     )
     SELECT
         item.task_id, item.job_id, %(task_name)s, %(queue_name)s,
         coalesce(item.input_data, item.arguments), %(related_table)s, item.related_id,
-        %(operation)s, %(owner_id)s, %(correlation_id)s, 0, 0, clock.now, clock.now
+        %(operation)s, %(owner_id)s, %(permission)s, %(correlation_id)s, 0, 0, clock.now, clock.now
     FROM item, clock
 ), tagged AS (
     -- No row for a job without tags.

@@ -1,12 +1,15 @@
 -- prune: one batch of Tasks that ended before the cutoff, with their jobs and attempts; returns how
--- many were found, and how many of them went. Oldest first by the partial index on finished_at;
+-- many were found, how many of them went, and when the last of them had ended: the next batch begins
+-- there, past what went before, which stays in the index until vacuum may remove it.
+-- Oldest first by the partial index on finished_at;
 -- rows somebody holds are left for later, and so is a Task whose job somebody holds, who may be
 -- about to retry it. Nothing is waited for: whoever retries locks the job first and then the Task,
 -- here it is the other way round.
 WITH old AS MATERIALIZED (
-    SELECT id, job_id
+    SELECT id, job_id, finished_at
     FROM tracking_task
-    WHERE finished_at < clock_timestamp() - %(age)s::interval
+    WHERE finished_at >= %(last)s::timestamptz
+      AND finished_at < clock_timestamp() - %(age)s::interval
     ORDER BY finished_at
     LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED
@@ -32,4 +35,5 @@ WITH old AS MATERIALIZED (
 ), tasks AS (
     DELETE FROM tracking_task USING gone WHERE tracking_task.id = gone.id
 )
-SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone);
+SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone),
+       coalesce((SELECT max(finished_at) FROM old), %(last)s::timestamptz)::text;

@@ -1,0 +1,1 @@
+"""Compares this tree with another commit, in interleaved pairs: `python -m benchmarks.pairs`."""

@@ -1,0 +1,58 @@
+"""`manage.py` says in the server's own words why a migration or a database cannot be had."""
+
+import os
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from django.db import connection
+from limited_roles import limited_role
+from programs import PROJECT
+from psycopg.conninfo import make_conninfo
+
+
+def _migrate(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 # our own program
+        [sys.executable, "manage.py", "migrate", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "DATABASE_URL": url, "PROCESS_ROLE": "migrate"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_migration_that_the_server_refuses_ends_with_its_words(test_database_url: str) -> None:
+    with limited_role(test_database_url) as role:
+        ended = _migrate(role.url, "workers", "0010")
+
+    assert ended.returncode == 1
+    assert "must be owner of" in ended.stderr
+    assert "(SQLSTATE 42501)" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lock_that_somebody_holds_is_named_and_what_to_do(test_database_url: str) -> None:
+    url = make_conninfo(test_database_url, options="-c lock_timeout=50")
+    with psycopg.connect(test_database_url) as holder:
+        holder.execute("LOCK tracking_task IN ACCESS SHARE MODE")
+        ended = _migrate(url, "workers", "0011")
+
+    assert ended.returncode == 1
+    assert "lock timeout" in ended.stderr
+    assert "run it again" in ended.stderr
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname = 'workers_empty_queue'")
+        assert cursor.fetchone() == (1,)
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
+    ended = _migrate("postgresql://nobody@127.0.0.1:1/none")
+
+    assert ended.returncode == 1
+    assert "Connection refused" in ended.stderr
+    assert "Set DATABASE_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,23 @@
+"""The zoo: task functions that disturb their worker (nuisances), or end it (killers).
+
+Each is bounded in time and memory, and ends the children that it starts. The modules of nuisances
+are kinds: what a function leaves behind, or attacks.
+"""
+
+from zoo import (
+    children,
+    interruptions,
+    killers,
+    parts,
+    returns,
+    sessions,
+    surroundings,
+    transactions,
+    words,
+)
+from zoo.table import KILLERS, NUISANCES
+
+__all__ = [
+    "KILLERS", "NUISANCES", "children", "interruptions", "killers", "parts", "returns", "sessions",
+    "surroundings", "transactions", "words",
+]  # fmt: skip
