@@ -60,7 +60,7 @@ def _let_ids_begin_at(world: World, start: int) -> None:
 
 
 def _owner() -> tuple[Any, str]:
-    """Return the key of a new user, and a token of theirs: staff, for `job_id` is told to them alone."""
+    """Return the key of a new user and a token of theirs: of staff, whom alone `job_id` is told."""
     # Models are there once Django is set up.
     from django.contrib.auth import get_user_model
     from knox.models import get_token_model
