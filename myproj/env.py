@@ -266,6 +266,9 @@ JOBS_STREAMS_PER_USER: int = _env.int(
 # answered at once.
 JOBS_WAITS_PER_USER: int = _env.int("JOBS_WAITS_PER_USER", 50, validate=valid.Range(0, 1_000_000))
 
+# API tokens one user may obtain that have not expired; 0 is no limit.
+JOBS_TOKENS_PER_USER: int = _env.int("JOBS_TOKENS_PER_USER", 50, validate=valid.Range(0, 1_000_000))
+
 # Days the record of who did what is kept.
 JOBS_AUDIT_DAYS: int = _env.int("JOBS_AUDIT_DAYS", 365, validate=valid.Range(1, 36_500))
 

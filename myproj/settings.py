@@ -68,6 +68,7 @@ JOBS_API_PRIORITY_MIN = env.JOBS_API_PRIORITY_MIN
 JOBS_API_PRIORITY_MAX = env.JOBS_API_PRIORITY_MAX
 JOBS_STREAMS_PER_USER = env.JOBS_STREAMS_PER_USER
 JOBS_WAITS_PER_USER = env.JOBS_WAITS_PER_USER
+JOBS_TOKENS_PER_USER = env.JOBS_TOKENS_PER_USER
 JOBS_AUDIT_DAYS = env.JOBS_AUDIT_DAYS
 JOBS_RETENTION_DAYS = env.JOBS_RETENTION_DAYS
 JOBS_OPEN_TASKS_PER_USER = env.JOBS_OPEN_TASKS_PER_USER
@@ -102,6 +103,7 @@ INSTALLED_APPS = [
     "myapp.jobs.idempotency",
     "myapp.jobs.audit",
     "myapp.jobs.access",
+    "myapp.jobs.tokens",
     "myapp.jobs.dashboard",
     "myapp.users",
 ]
@@ -211,7 +213,7 @@ MAILERS = {"default": _smtp_mailer if env.IN_PRODUCTION else _file_mailer}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         # The first one names itself in the WWW-Authenticate header of a 401.
-        "myapp.jobs.access.authentication.TokenAuthentication",
+        "myapp.jobs.tokens.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("myapp.jobs.observability.urls")),
     path("", include("myapp.jobs.rest.urls")),
     path("api/tasks/", include("myapp.jobs.tracking.urls")),
+    path("api/tokens/", include("myapp.jobs.tokens.urls")),
     path("api/users/", include("myapp.users.urls")),
     path("", include("myapp.users.signup_urls")),
     path("admin/", admin.site.urls),

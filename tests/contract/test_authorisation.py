@@ -12,12 +12,14 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection, models, transaction
 from django.urls import URLResolver, get_resolver
+from knox.models import get_token_model
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.renderers import JSONRenderer
 from rest_framework.test import APIClient
 
 from myapp.jobs.bridge import owned_by
 from myapp.jobs.rest.options import OPTION_NAMES
+from myapp.jobs.tokens.models import Terms
 from myapp.jobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +35,9 @@ ROUTES = """
     POST   api/tasks/bulk/                     401 403 403 403 403 202
     POST   api/tasks/<uuid:task_id>/cancel/    401 200 404 403 200 200
     POST   api/tasks/<uuid:task_id>/retry/     401 409 404 403 409 409
+    GET    api/tokens/                         401 200 200 200 200 200
+    POST   api/tokens/                         201 201 201 201 201 201
+    DELETE api/tokens/<uuid:token_id>/         401 204 404 404 404 404
     GET    api/users/                          401 403 403 403 403 202
     POST   api/users/                          401 403 403 403 403 202
     GET    api/users/<uuid:user_id>/           401 403 403 403 403 202
@@ -85,6 +90,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "task_name": "create_user",
         "items": [{"username": "newcomer", "email": "newcomer@example.org"}],
     },
+    "POST api/tokens/": {"username": "owner", "password": "pw"},
     "POST api/signup/": {"email": "newcomer@example.org", "password": "a long enough one"},
     "PUT api/users/<uuid:user_id>/": {"first_name": "x"},
     "PATCH api/users/<uuid:user_id>/": {"first_name": "x"},
@@ -129,6 +135,7 @@ def callers(django_user_model: Any, admin: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def owners_task(callers: dict[str, Any]) -> Task:
+    get_token_model().objects.create(callers["owner"])
     with owned_by(callers["owner"].pk):
         deferred = job_samples.give_back.defer(value=MARK)
     task: Task = Task.objects.get(pk=deferred.task_id)
@@ -146,6 +153,7 @@ def _path(route: str, task: Task) -> str:
     path = route.replace("<uuid:task_id>", str(task.pk))
     path = (
         path.replace("<uuid:user_id>", str(task.owner_id))
+        .replace("<uuid:token_id>", str(Terms.objects.get(token__user=task.owner_id).pk))
         .replace("<str:token>", "x")
         .replace("<str:uidb64>", "x")
     )
@@ -169,7 +177,7 @@ def test_every_route_has_its_line_and_every_line_a_route() -> None:
 def test_each_caller_is_answered_as_the_table_says(
     method: str, route: str, callers: dict[str, Any], owners_task: Task, settings: Any
 ) -> None:
-    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = 0
+    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = settings.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = 0
     answers = {}
     for name, caller in callers.items():
         with transaction.atomic():
@@ -187,7 +195,7 @@ def test_each_caller_is_answered_as_the_table_says(
 def test_a_path_without_its_final_slash_is_answered_as_with_it(
     callers: dict[str, Any], owners_task: Task, settings: Any
 ) -> None:
-    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = 0
+    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = settings.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = 0
     settings.DEBUG = True  # Django then refuses to redirect, by a page of its own
     for method, route in CELLS:
         path = _path(route, owners_task)
@@ -274,7 +282,7 @@ def test_no_field_of_a_model_can_be_set_from_outside(
     settings: Any,
     django_user_model: Any,
 ) -> None:
-    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = 0
+    settings.JOBS_THROTTLE_SIGNUP_PER_HOUR = settings.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = 0
     client = _client(callers["admin"])
     path = _path(route, owners_task)
     before = _rows()

@@ -5,6 +5,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connection, models
+from knox.models import get_token_model
 
 from myapp.jobs import deferral
 from myapp.jobs.tracking.models import Task
@@ -35,8 +36,9 @@ def test_every_key_of_ours_holds_64_bits() -> None:
         for model in config.get_models()
         for field in model._meta.get_fields()
         if isinstance(field, models.Field) and (field.primary_key or field.is_relation)
-        # A user model that is not ours decides on its own key.
-        if not field.many_to_many and field.related_model is not get_user_model()
+        # Models of users and of tokens that are not ours decide on their own keys.
+        if not field.many_to_many
+        and field.related_model not in (get_user_model(), get_token_model())
     ]
 
     kinds = {str(field): getattr(field, "target_field", field) for field in keys}

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
+from rest_framework.request import Request
 
 from myapp.jobs.access.hashing import give_connections_back
 from myapp.jobs.throttles.addresses import address_of
@@ -35,7 +36,7 @@ SLOWEST_SECONDS = 2.0
 
 def limited_login(view: View) -> View:
     """Return a login view that answers 429 after too many failures; its form has a `username`."""
-    return _limited(view, Attempt)
+    return _limited(view, lambda request: Attempt(request.POST.get("username", ""), request))
 
 
 def limited_password_change(view: View) -> View:
@@ -47,10 +48,9 @@ def limited_password_change(view: View) -> View:
 
 
 class Attempt:
-    """One try to sign in, counted."""
+    """One try to sign in by this name, counted; never refused where the limit is 0."""
 
-    def __init__(self, request: HttpRequest) -> None:
-        name = request.POST.get("username", "")
+    def __init__(self, name: str, request: HttpRequest | Request) -> None:
         limit, address = settings.JOBS_THROTTLE_LOGIN_FAILURES, address_of(request)
         small = unicodedata.normalize("NFKC", name).strip().casefold()  # as the form reads it
         self._of_both = Quota("login", _digest(small, address), limit, NAME_AND_ADDRESS_SECONDS)
@@ -59,6 +59,8 @@ class Attempt:
 
     def refused_for(self) -> float:
         """Count the try; return the seconds for which it is refused, 0 if it may go on."""
+        if not self._of_both.limit:
+            return 0.0
         standings = count_request(self._of_both, within=self._of_address)
         if waits := [one.seconds_left for one in standings if not one.may_pass]:
             return max(waits)
@@ -70,7 +72,8 @@ class Attempt:
 
     def succeeded(self) -> None:
         """Take the counts back."""
-        uncount_request(self._of_both, self._of_address, self._of_name)
+        if self._of_both.limit:
+            uncount_request(self._of_both, self._of_address, self._of_name)
 
 
 class OldPassword:
@@ -79,7 +82,7 @@ class OldPassword:
     def __init__(self, request: HttpRequest) -> None:
         limit, user = settings.JOBS_THROTTLE_LOGIN_FAILURES, request.user
         self._of_user = Quota("password-change", str(user.pk), limit, ADDRESS_SECONDS)
-        self._counts = user.is_authenticated
+        self._counts = bool(limit) and user.is_authenticated
 
     def refused_for(self) -> float:
         """Count the try; return the seconds for which it is refused, 0 if it may go on."""
@@ -92,10 +95,10 @@ class OldPassword:
             uncount_request(self._of_user)
 
 
-def _limited(view: View, attempt_of: type[Attempt | OldPassword]) -> View:
+def _limited(view: View, attempt_of: Callable[[HttpRequest], Attempt | OldPassword]) -> View:
     @functools.wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method != "POST" or not settings.JOBS_THROTTLE_LOGIN_FAILURES:
+        if request.method != "POST":
             return view(request, *args, **kwargs)
         attempt = attempt_of(request)
         if seconds := attempt.refused_for():

@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from knox.settings import knox_settings
 from rest_framework import exceptions
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
@@ -32,6 +33,11 @@ from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError, esc
 from myapp.jobs.observability.correlation import correlation_id
 from myapp.jobs.rest.parsers import BodyTooLargeError
 from myapp.jobs.retries import only_reads
+from myapp.jobs.tokens.errors import (
+    TokenNotFoundError,
+    TooManyTokensError,
+    WrongCredentialsError,
+)
 from myapp.jobs.tracking.errors import (
     JobMissingError,
     OpenTaskQuotaError,
@@ -62,12 +68,15 @@ _STATUS_OF_ERROR: dict[type[AppError], int] = {
     JSONValueRefusedError: 400,
     ItemsRefusedError: 400,
     JSONTooLargeError: 413,
+    WrongCredentialsError: 401,
     TaskNotFoundError: 404,
+    TokenNotFoundError: 404,
     AlreadyWaitingError: 409,
     JobMissingError: 409,
     KeyInUseError: 409,
     TaskNotCancellableError: 409,
     TaskNotRetryableError: 409,
+    TooManyTokensError: 409,
     KeyOutlivedTaskError: 410,
     KeyReusedError: 422,
     TooManyStreamsError: 429,
@@ -183,6 +192,8 @@ def _status_of(error: AppError) -> int:
 
 def _answer_to_app_error(error: AppError, request: Request) -> Response:
     headers, members = {}, {}
+    if _status_of(error) == HTTPStatus.UNAUTHORIZED:  # which says how, by RFC 9110 §11.6.1
+        headers["WWW-Authenticate"] = knox_settings.AUTH_HEADER_PREFIX
     if type(error) in _RETRY_AFTER_ERROR:
         headers["Retry-After"] = str(_RETRY_AFTER_ERROR[type(error)])
     if isinstance(error, AlreadyWaitingError) and _may_see(request.user, error.task_id):

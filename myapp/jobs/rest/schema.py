@@ -254,11 +254,11 @@ class ApiSchema(AutoSchema):
         writes = self.method not in _SAFE_METHODS
         may = {
             400: writes or "query" in places or self._takes_key(),
-            401: bool(self.view.get_authenticators()),
+            401: bool(self.view.get_authenticators()) or getattr(self.view, "asks_password", False),
             403: self._may_refuse_permission(),
             404: "path" in places,
             406: True,
-            409: self._takes_key() or getattr(self.view, "may_conflict", False),
+            409: self._takes_key() or (writes and getattr(self.view, "may_conflict", False)),
             410: self._takes_key(),
             412: self._has_etag(),
             413: writes,

@@ -7,6 +7,7 @@ from myapp.jobs.deferral import AlreadyWaitingError, ItemsRefusedError
 from myapp.jobs.idempotency.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from myapp.jobs.json_values import JSONTooLargeError, JSONValueRefusedError
 from myapp.jobs.rest import problems
+from myapp.jobs.tokens.errors import TooManyTokensError, WrongCredentialsError
 from myapp.jobs.tracking.errors import (
     JobMissingError,
     OpenTaskQuotaError,
@@ -119,8 +120,8 @@ _HEADERS: dict[int, dict[str, Any]] = {
 
 _DESCRIPTIONS = {
     400: "The request is not valid; `errors` points at the fields.",
-    401: "No valid token or session came with the request.",
-    403: "The caller may not do this, or a session came without its CSRF token.",
+    401: "No valid token or session came with the request, or no right password.",
+    403: "The caller may not do this, a token only reads, or a session lacks its CSRF token.",
     404: "There is no such thing, or it is not the caller's.",
     406: "The API speaks JSON only.",
     409: "This cannot be done as things stand now.",
@@ -142,7 +143,10 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
         ArgumentsRefusedError.code: ("The arguments were refused.", "/name"),
         ItemsRefusedError.code: ("Some items were refused.", "/items/3/name"),
     },
-    401: {problems.code_of_status(401): ("Authentication credentials were not provided.", None)},
+    401: {
+        problems.code_of_status(401): ("Authentication credentials were not provided.", None),
+        WrongCredentialsError.code: (str(WrongCredentialsError()), None),
+    },
     403: {problems.code_of_status(403): ("You may not do this.", None)},
     404: {problems.code_of_status(404): ("Not found.", None)},
     406: {problems.code_of_status(406): ("Could not satisfy the Accept header.", None)},
@@ -152,6 +156,7 @@ _EXAMPLES: dict[int, dict[str, tuple[str, str | None]]] = {
         JobMissingError.code: ("The job of this task was deleted.", None),
         AlreadyWaitingError.code: ("A job with the same queueing lock is waiting already.", None),
         KeyInUseError.code: (str(KeyInUseError()), None),
+        TooManyTokensError.code: (str(TooManyTokensError(limit=50)), None),
     },
     410: {KeyOutlivedTaskError.code: (str(KeyOutlivedTaskError()), None)},
     412: {problems.code_of_status(412): ("It is not as `If-Match` says any more.", None)},

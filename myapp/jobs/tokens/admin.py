@@ -1,0 +1,42 @@
+"""Tokens in the admin: knox' own page, with what each is for."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest
+from knox.admin import AuthTokenAdmin
+from knox.models import AuthToken
+
+from myapp.jobs.tokens.selectors import terms_of
+
+admin.site.unregister(AuthToken)
+
+
+@admin.register(AuthToken)
+class TokenAdmin(AuthTokenAdmin):  # type: ignore[misc] # knox ships no types
+    """Who comes in by which token; one that is made here is shown once.
+
+    A token is all that its user may: superusers alone make one for another, or give one away.
+    """
+
+    list_display: ClassVar = ["token_key", "user", "name", "scope", "created", "expiry", "last_use"]
+    list_select_related: ClassVar = ["user", "terms"]
+    search_fields: ClassVar = ["token_key", *AuthTokenAdmin.search_fields[2:]]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    @admin.display(ordering="terms__name")
+    def name(self, token: AuthToken) -> str:
+        return str(terms_of(token).name)
+
+    @admin.display(ordering="terms__scope")
+    def scope(self, token: AuthToken) -> str:
+        return str(terms_of(token).get_scope_display())
+
+    @admin.display(ordering="terms__last_used_at")
+    def last_use(self, token: AuthToken) -> object:
+        return terms_of(token).last_used_at

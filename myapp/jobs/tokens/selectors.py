@@ -1,0 +1,24 @@
+"""Reads of tokens."""
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from knox.models import AuthToken
+
+from myapp.jobs.tokens.models import Terms
+
+
+def terms_of(token: AuthToken) -> Terms:
+    """Return the terms of a token; one that no receiver saw being made gets them now."""
+    try:
+        terms: Terms = token.terms
+    except Terms.DoesNotExist:
+        terms, _ = Terms.objects.get_or_create(token=token)
+    return terms
+
+
+def token_list(*, user: Any) -> QuerySet[Terms]:
+    """Return the terms of the tokens that let a user in, each with its token."""
+    lives = Q(token__expiry=None) | Q(token__expiry__gt=timezone.now())
+    return Terms.objects.filter(lives, token__user=user).select_related("token")

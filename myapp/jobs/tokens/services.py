@@ -1,0 +1,60 @@
+"""Writes of tokens."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from knox.models import AuthToken
+
+from myapp.jobs.tokens.errors import TokenNotFoundError, TooManyTokensError
+from myapp.jobs.tokens.models import Scope, Terms
+from myapp.jobs.tokens.selectors import terms_of, token_list
+
+# A token's last use is written this seldom: else each read would be a write.
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@transaction.atomic
+def token_create(*, user: Any, name: str = "", scope: str = Scope.FULL) -> tuple[Terms, str]:
+    """Make a token; return its terms, and the text that is shown this once.
+
+    Raises:
+        TooManyTokensError: the user has JOBS_TOKENS_PER_USER that have not expired.
+    """
+    # Two at a time would both find room for one.
+    get_user_model()._base_manager.select_for_update(no_key=True).get(pk=user.pk)  # noqa: SLF001
+    limit = settings.JOBS_TOKENS_PER_USER
+    if limit and token_list(user=user).count() >= limit:
+        raise TooManyTokensError(limit=limit)
+    token, key = AuthToken.objects.create(user)
+    terms = terms_of(token)
+    terms.name, terms.scope = name, scope
+    terms.save(update_fields=["name", "scope"])
+    return terms, key
+
+
+def token_revoke(*, user: Any, token_id: UUID) -> None:
+    """Delete a token of the user's: what comes by it from now on is refused.
+
+    Raises:
+        TokenNotFoundError: the user has none of this id.
+    """
+    terms = Terms.objects.filter(pk=token_id, token__user=user).select_related("token").first()
+    if terms is None:
+        raise TokenNotFoundError
+    with transaction.atomic():  # it is recorded as well
+        terms.token.delete()
+
+
+def note_use(terms: Terms) -> None:
+    """Note that the token was used, unless that was noted a moment ago."""
+    now = timezone.now()
+    if terms.last_used_at is not None and now - terms.last_used_at < USE_NOTED_EVERY:
+        return
+    long_ago = Q(last_used_at=None) | Q(last_used_at__lte=now - USE_NOTED_EVERY)
+    Terms.objects.filter(long_ago, pk=terms.pk).update(last_used_at=now)
