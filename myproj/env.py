@@ -292,6 +292,13 @@ JOBS_THROTTLE_TOKEN_PER_MINUTE: int = _env.int(
     "JOBS_THROTTLE_TOKEN_PER_MINUTE", 6_000, validate=valid.Range(0, 1_000_000_000)
 )
 
+# Megabytes that the bodies of one user's requests to the API may bring in a day, each with a
+# kilobyte for the rows that it makes; with JOBS_RETENTION_DAYS this bounds what is stored. 0 is no
+# limit.
+JOBS_THROTTLE_STORED_MB_PER_DAY: int = _env.int(
+    "JOBS_THROTTLE_STORED_MB_PER_DAY", 4_096, validate=valid.Range(0, 1_000_000)
+)
+
 # Failures to sign in that one address may have in a quarter of an hour, and for one name in an
 # hour. 0 is no limit.
 JOBS_THROTTLE_LOGIN_FAILURES: int = _env.int(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from programs import eventually
+from programs import eventually, is_open
 from psycopg import ConnectionInfo
 from psycopg.conninfo import make_conninfo
 
@@ -55,7 +55,7 @@ def transaction_pooler(
         command = [*_command(direct.host), str(file)]
         process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 # ours
     try:
-        eventually(lambda: process.poll() is not None or _is_open(port))
+        eventually(lambda: process.poll() is not None or is_open(port))
         assert process.poll() is None, log.read_text()
         yield make_conninfo(host="127.0.0.1", port=port, user=direct.user, dbname=direct.dbname)
     finally:
@@ -82,8 +82,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,6 +1,7 @@
 """Programs as a person meets them: started, read line by line, sent signals, looked for."""
 
 import os
+import socket
 import subprocess
 import sysconfig
 import time
@@ -105,6 +106,12 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def is_open(port: int) -> bool:
+    """Tell whether a program of this machine listens on the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def eventually[T](look: Callable[[], T], *, within_seconds: float = PATIENCE_SECONDS) -> T:

@@ -42,7 +42,7 @@ class BodyLimit:
             return
         headers = dict(scope.get("headers", ()))
         if not is_readable_content_type(_content_type(scope)):
-            await _refuse(headers, send, 400, UNREADABLE)
+            await refuse(headers, send, 400, UNREADABLE)
             return
         if b"content-length" in headers:
             # The server holds the client to the length it announced.
@@ -56,11 +56,11 @@ class BodyLimit:
                 return
             length = (b"content-length", str(len(body)).encode())
             scope = {**scope, "headers": [*scope["headers"], length]}
-            receive = _replay(body, receive)
+            receive = replay(body, receive)
         await self.application(scope, receive, send)
 
     async def _refuse_body(self, headers: dict[bytes, bytes], send: Send) -> None:
-        await _refuse(headers, send, 413, f"The body may have {self.max_bytes} bytes at most.")
+        await refuse(headers, send, 413, f"The body may have {self.max_bytes} bytes at most.")
 
     async def _read(self, receive: Receive) -> bytes | None:
         body = bytearray()
@@ -88,18 +88,22 @@ class ContentTypeCheck:
         return [body]
 
 
+async def refuse(
+    headers: dict[bytes, bytes], send: Send, status: int, detail: str, **more: str
+) -> None:
+    """Answer a request with these headers by a problem, without Django; `more` are its headers."""
+    offered = headers.get(CORRELATION_HEADER.lower().encode(), b"").decode("latin-1")
+    answer, body = _refusal(status, detail, offered)
+    answer |= {name.replace("_", "-"): value for name, value in more.items()}
+    pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
 def _content_type(scope: dict[str, Any]) -> str:
     """Return the header as Django will: of several it makes one."""
     values = [value for name, value in scope.get("headers", ()) if name == b"content-type"]
     return b",".join(values).decode("latin-1")
-
-
-async def _refuse(headers: dict[bytes, bytes], send: Send, status: int, detail: str) -> None:
-    offered = headers.get(CORRELATION_HEADER.lower().encode(), b"").decode("latin-1")
-    answer, body = _refusal(status, detail, offered)
-    pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _refusal(status: int, detail: str, offered: str) -> tuple[dict[str, str], bytes]:
@@ -115,7 +119,7 @@ def _refusal(status: int, detail: str, offered: str) -> tuple[dict[str, str], by
     return headers, body
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives the whole body once, then what the server says."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

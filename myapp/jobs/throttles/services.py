@@ -23,12 +23,16 @@ _FORGET_SQL = (_SQL / "forget_windows.sql").read_text()
 
 
 class Quota(NamedTuple):
-    """So many requests of one caller to one scope in a window of so many seconds."""
+    """So many requests of one caller to one scope in a window of so many seconds.
+
+    One request counts for `weight` of them.
+    """
 
     scope: str
     caller: str
     limit: int
     window_seconds: int
+    weight: int = 1
 
 
 class Standing(NamedTuple):
@@ -48,7 +52,7 @@ class Standing(NamedTuple):
 
 
 _NO_QUOTA = Quota("", "", 0, 0)
-_NO_LIMIT = 2**31 - 2  # one more still fits its column
+_NO_LIMIT = 2**31 - 2  # one more still fits its column: `grows` is of requests that weigh 1
 
 
 def count_request(
@@ -106,4 +110,5 @@ def _parameters(quota: Quota, within: Quota | None) -> dict[str, Any]:
         "wide_caller": wide.caller,
         "wide_limit": wide.limit,
         "wide_window_seconds": wide.window_seconds,
+        "wide_weight": wide.weight,
     }

@@ -20,7 +20,8 @@ from myapp.jobs.rest import problems
 from myapp.jobs.throttles.addresses import address_of
 from myapp.jobs.throttles.services import Quota, Standing, count_request
 
-MINUTE, HOUR = 60, 3600
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+KILOBYTES = 1024  # of a megabyte
 # Characters of a token's digest that name it in the table.
 DIGEST_LENGTH = 32
 
@@ -96,6 +97,23 @@ class CallerThrottle(CountingThrottle):
             *(_if_on(Quota("token", digest, by_token, MINUTE)) if digest else []),
             *_if_on(Quota("user", str(user.pk), by_user, MINUTE)),
         ]
+
+    def allow_request(self, request: Request | HttpRequest, view: Any) -> bool:
+        """Count this request, and what it brings to be stored, and tell whether it may pass."""
+        return super().allow_request(request, view) and self._has_room(request)
+
+    def _has_room(self, request: Request | HttpRequest) -> bool:
+        """Count the kilobytes of a body, and one for the rows that go with it."""
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+        if not (length and request.user.is_authenticated):
+            return True
+        limit = settings.JOBS_THROTTLE_STORED_MB_PER_DAY * KILOBYTES
+        weight = 1 + math.ceil(length / KILOBYTES)
+        quotas = _if_on(Quota("stored", str(request.user.pk), limit, DAY, weight))
+        standings = count_request(*quotas) if quotas else []
+        waits = [one.seconds_left for one in standings if not one.may_pass]
+        self.seconds_to_wait = max(waits, default=None)
+        return not waits
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:

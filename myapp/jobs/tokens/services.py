@@ -6,11 +6,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import Q
 from django.utils import timezone
 from knox.models import AuthToken
 
+from myapp.jobs.retries import only_reads
 from myapp.jobs.tokens.errors import TokenNotFoundError, TooManyTokensError
 from myapp.jobs.tokens.models import Scope, Terms
 from myapp.jobs.tokens.selectors import terms_of, token_list
@@ -52,9 +53,13 @@ def token_revoke(*, user: Any, token_id: UUID) -> None:
 
 
 def note_use(terms: Terms) -> None:
-    """Note that the token was used, unless that was noted a moment ago."""
+    """Note that the token was used, unless that was noted a moment ago; a standby notes nothing."""
     now = timezone.now()
     if terms.last_used_at is not None and now - terms.last_used_at < USE_NOTED_EVERY:
         return
     long_ago = Q(last_used_at=None) | Q(last_used_at__lte=now - USE_NOTED_EVERY)
-    Terms.objects.filter(long_ago, pk=terms.pk).update(last_used_at=now)
+    try:
+        Terms.objects.filter(long_ago, pk=terms.pk).update(last_used_at=now)
+    except Error as error:
+        if not only_reads(error):
+            raise

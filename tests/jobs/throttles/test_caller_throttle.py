@@ -235,3 +235,25 @@ def test_what_web_asks_itself_for_who_waits_is_no_request(rf: RequestFactory) ->
     assert not Window.objects.exists()
     assert AnonymousThrottle().allow_request(sent, None)
     assert Window.objects.get().requests == 1
+
+
+def test_a_user_brings_so_many_megabytes_in_a_day(
+    settings: Any, client_of: ClientOf, user: Any, admin: Any
+) -> None:
+    settings.JOBS_THROTTLE_STORED_MB_PER_DAY = 1
+    body = {"username": "x" * 100_000, "email": "x@example.org"}  # 98 KB, refused by its field
+
+    def send(client: APIClient) -> Any:
+        return client.post("/api/users/", body, format="json")
+
+    first = client_of(admin)
+    assert [send(first).status_code for _ in range(11)] == [400] * 10 + [429]
+    assert 86_000 < int(send(client_of(admin))["Retry-After"]) <= 86_401
+    assert first.get(PATH).status_code == 200
+    assert send(client_of(user)).status_code == 403
+
+
+def test_a_request_weighs_a_kilobyte_besides_its_body(client_of: ClientOf, admin: Any) -> None:
+    client_of(admin).post("/api/users/", {"username": "x"}, format="json")
+
+    assert Window.objects.get(scope="stored").requests == 2
