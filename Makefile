@@ -47,7 +47,7 @@ bench: $(INSTALLED) ## Measure ours beside the peers, and write docs/performance
 bench-quick: $(INSTALLED) ## Measure ours beside Procrastinate in less than a minute
 	@$(PYTHON) -m benchmarks --quick $(ARGS)
 
-lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, dead code, migrations
+lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, dead code, migrations, known holes, SBOM
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
@@ -55,16 +55,28 @@ lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, dead code, migration
 	@$(VENV)/bin/bandit -q -c pyproject.toml -r manage.py myproj myapp tasks
 	@$(VENV)/bin/vulture
 	@$(PYTHON) manage.py pg run --throwaway -- $(PYTHON) manage.py lintmigrations
+	@$(PYTHON) manage.py audit
+	@$(MAKE) --no-print-directory VENV=$(VENV) sbom
 
 format: $(INSTALLED) ## Let ruff format and fix the code
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-lock: $(INSTALLED) ## Compile requirements/ from pyproject.toml
-	@$(VENV)/bin/uv pip compile pyproject.toml --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
-	@$(VENV)/bin/uv pip compile pyproject.toml -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/base.txt
+audit: $(INSTALLED) ## Look for known holes in what is installed
+	@$(PYTHON) manage.py audit
 
-LOCK_OPTIONS := --quiet --no-strip-extras --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links
+sbom: $(INSTALLED) ## Write what production installs as var/sbom.cdx.json (CycloneDX)
+	@mkdir -p var
+	@$(VENV)/bin/cyclonedx-py requirements requirements/base.txt --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON -o var/sbom.cdx.json 2>/dev/null
+
+lock: $(INSTALLED) ## Compile requirements/ from pyproject.toml
+	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
+	@$(COMPILE) pyproject.toml --extra docs-ui -c requirements/dev.txt -o requirements/docs-ui.txt
+	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+
+COMPILE := $(VENV)/bin/uv pip compile --quiet --no-strip-extras --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links
 
 clean: ## Remove what make made: .venv, caches (var/, with the database, stays; see: manage.py pg reset)
 	@rm -rf .venv .venv-* build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -86,4 +98,4 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@
 
-.PHONY: help install run test test-all faults e2e bench bench-quick lint format lock clean
+.PHONY: help install run test test-all faults e2e bench bench-quick lint format audit sbom lock clean

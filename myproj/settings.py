@@ -223,7 +223,7 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "myapp.jobs.rest.negotiation.ReadableNegotiation",
     "DEFAULT_PAGINATION_CLASS": "myapp.jobs.rest.pagination.IdCursorPagination",
     "DEFAULT_THROTTLE_CLASSES": ["myapp.jobs.throttles.throttling.CallerThrottle"],
-    "EXCEPTION_HANDLER": "myapp.jobs.throttles.throttling.exception_handler",
+    "EXCEPTION_HANDLER": "myapp.jobs.throttles.refusals.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "myapp.jobs.rest.schema.ApiSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from myapp import tasks
-from myapp.jobs.throttles.throttling import throttled_by
+from myapp.jobs.throttles.refusals import throttled_by
 from myapp.users.accounts import activate, activation_user, renew_activation_mail, sign_up
 from myapp.users.errors import (
     ActivationLinkExpiredError,

@@ -21,8 +21,8 @@ from rest_framework.request import Request
 
 from myapp.jobs.access.hashing import give_connections_back
 from myapp.jobs.throttles.addresses import address_of
+from myapp.jobs.throttles.refusals import too_many
 from myapp.jobs.throttles.services import Quota, count_request, uncount_request
-from myapp.jobs.throttles.throttling import too_many
 
 type View = Callable[..., HttpResponseBase]
 

@@ -1,22 +1,18 @@
-"""Throttles, for API views and for pages: by address, by user, by token."""
+"""Throttles, for API views and for pages: by address, by user, by token.
 
-import functools
+DRF's views load this module, which so must load none of them.
+"""
+
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import Error
-from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
+from django.http import HttpRequest
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
 from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.observability.middleware import add_headers
-from myapp.jobs.rest import problems
 from myapp.jobs.throttles.addresses import address_of
 from myapp.jobs.throttles.services import Quota, Standing, count_request
 
@@ -116,47 +112,6 @@ class CallerThrottle(CountingThrottle):
         return not waits
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
-    """Return the problem answer to any error raised in an API view.
-
-    Who is refused with a 401 came to no throttle: views ask who it is first. So the address is
-    counted here, and too many of them are a 429.
-    """
-    if isinstance(error, (NotAuthenticated, AuthenticationFailed)):
-        error = _counted(error, context)
-    return problems.exception_handler(error, context)
-
-
-def throttled_by(
-    throttle_class: type[AddressThrottle], *, methods: tuple[str, ...] = ("POST",)
-) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
-    """Return a decorator that answers 429 for a view when its address asked too often."""
-
-    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        @functools.wraps(view)
-        def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            throttle = throttle_class()
-            if request.method in methods and not throttle.allow_request(request, view):
-                said = _(
-                    "Too many requests came from your address. Try again in {minutes} minutes."
-                )
-                return too_many(request, said, throttle.wait() or 1)
-            return view(request, *args, **kwargs)
-
-        return wrapper
-
-    return decorate
-
-
-def too_many(request: HttpRequest, said: str, seconds: float) -> HttpResponse:
-    """Return the 429 of a page: `said` may name the `{minutes}` until the window ends."""
-    response = problems.error_response(
-        request, 429, said.format(minutes=max(1, math.ceil(seconds / 60)))
-    )
-    response["Retry-After"] = str(max(1, math.ceil(seconds)))
-    return response
-
-
 def _if_on(quota: Quota) -> list[Quota]:
     return [quota] if quota.limit else []
 
@@ -170,13 +125,3 @@ def _headers(quotas: list[Quota], standings: list[Standing]) -> dict[str, str]:
     ]
     headers = {"RateLimit-Policy": ", ".join(policies)}
     return {**headers, "RateLimit": ", ".join(limits)} if limits else headers
-
-
-def _counted(error: Exception, context: dict[str, Any]) -> Exception:
-    throttle = AnonymousThrottle()
-    try:
-        if throttle.allow_request(context["request"], context["view"]):
-            return error
-    except Error as database_error:
-        return database_error
-    return Throttled(throttle.wait())

@@ -20,5 +20,5 @@ def listed_examples() -> list[OpenApiExample]:
 
 def obtained_examples() -> list[OpenApiExample]:
     """Return a token as it is shown once."""
-    value = {**_TERMS, "token": "9f2c0b6e1d4a7f83"}
+    value = {**_TERMS, "token": "9f2c0b6e1d4a7f83"}  # nosec B105 # made up
     return [OpenApiExample("One that reads", value=value, response_only=True)]

@@ -17,8 +17,9 @@ from rest_framework.views import APIView
 
 from myapp.jobs.throttles.addresses import address_of
 from myapp.jobs.throttles.models import Window
+from myapp.jobs.throttles.refusals import throttled_by
 from myapp.jobs.throttles.services import FORGOTTEN_AT_ONCE, Quota, count_request
-from myapp.jobs.throttles.throttling import AddressThrottle, throttled_by
+from myapp.jobs.throttles.throttling import AddressThrottle
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 

@@ -1,5 +1,8 @@
 """How often a user, a token, a stranger's address may ask the API: exact, and said in headers."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,7 @@ from django.db import OperationalError, connection
 from django.test import RequestFactory
 from http_calls import call
 from process_fixtures import Web
+from programs import PROJECT
 from psycopg.errors import ReadOnlySqlTransaction
 from rest_framework.test import APIClient
 
@@ -257,3 +261,14 @@ def test_a_request_weighs_a_kilobyte_besides_its_body(client_of: ClientOf, admin
     client_of(admin).post("/api/users/", {"username": "x"}, format="json")
 
     assert Window.objects.get(scope="stored").requests == 2
+
+
+def test_throttles_load_before_any_view_does() -> None:
+    code = (
+        "import django; django.setup(); from myapp.jobs.throttles import throttling; import sys;"
+        "assert 'rest_framework.views' not in sys.modules"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "myproj.settings"}
+    command = [sys.executable, "-c", code]
+
+    subprocess.run(command, check=True, cwd=PROJECT, env=environment)  # noqa: S603 # ours
