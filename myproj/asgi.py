@@ -21,9 +21,8 @@ django_application = get_asgi_application()
 from myapp.jobs.live.streaming import Streaming  # noqa: E402 # after the registry is ready
 from myapp.jobs.live.waiting import Waiting  # noqa: E402
 from myapp.jobs.rest.bodylimit import BodyLimit  # noqa: E402
-from myapp.jobs.throttles.fairness import FairShare  # noqa: E402
+from myapp.jobs.throttles.fairness import fair_share  # noqa: E402
 
-pool_size = settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
-shared = FairShare(django_application, pool_size=pool_size)
+shared = fair_share(django_application)
 bounded = BodyLimit(shared, max_bytes=settings.JOBS_REQUEST_MAX_BYTES)
 application = Streaming(Waiting(bounded))

@@ -30,7 +30,6 @@ from myapp.jobs.deferral import (
     Deferred,
     ItemsRefusedError,
     owned_by,
-    uuid7,
     write,
     write_many,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "lock_fits",
     "owned_by",
     "specs_in",
-    "uuid7",
 ]
 
 type Operation = Literal["CREATE", "READ", "UPDATE", "DELETE"]

@@ -1,8 +1,6 @@
 """Deferring jobs: the statements that write a Task together with its job."""
 
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -12,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from myapp.errors import AppError
 from myapp.jobs.arguments import ArgumentsRefusedError
+from myapp.jobs.ids import uuid7, uuid7s
 from myapp.jobs.json_values import JSONTooLargeError
 from myapp.jobs.prepared import prepared_cursor
 
@@ -148,7 +147,7 @@ def write_many(shared: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) ->
         for texts in statements:
             # One JSON document is a little faster than arrays to unnest, and one parameter.
             parameters = {**shared, **_owner_columns(), "items": f"[{','.join(texts)}]"}
-            with connection.cursor() as cursor:
+            with prepared_cursor() as cursor:
                 cursor.execute(_DEFER_MANY_SQL, parameters)
                 job_ids.extend(job_id for (job_id,) in cursor.fetchall())
     return [Deferred(*ids) for ids in zip(task_ids, job_ids, strict=True)]
@@ -182,24 +181,3 @@ def _statements(texts: Iterator[str]) -> Iterator[list[str]]:
         length += len(text)
     if taken:
         yield taken
-
-
-def uuid7() -> UUID:
-    """Return a new UUIDv7: its first 48 bits are the time in milliseconds (RFC 9562 §5.7).
-
-    Python 3.13 and Postgres 15 have none of their own.
-    """
-    return UUID(int=_uuid7_number())
-
-
-def uuid7s(count: int) -> list[UUID]:
-    """Return new UUIDv7 in ascending order, also those of one millisecond."""
-    return [UUID(int=number) for number in sorted(_uuid7_number() for _ in range(count))]
-
-
-def _uuid7_number() -> int:
-    milliseconds = time.time_ns() // 1_000_000
-    random_bits = int.from_bytes(os.urandom(10))
-    value = (milliseconds << 80) | random_bits
-    value = value & ~(0xF << 76) | (0x7 << 76)  # version 7
-    return value & ~(0x3 << 62) | (0x2 << 62)  # variant of RFC 9562

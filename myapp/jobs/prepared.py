@@ -1,4 +1,8 @@
-"""Prepared statements on Django's connection, for the few that run with every job."""
+"""Statements on Django's connection whose values the server binds, for those of every job.
+
+It plans them once where nobody stands in between; and one that fails, which Postgres writes to its
+log by default, shows no value there. Django's own cursors put the values into the text.
+"""
 
 from typing import Any
 from weakref import WeakSet
@@ -11,11 +15,11 @@ _asked: WeakSet[Any] = WeakSet()
 
 
 def prepared_cursor() -> CursorWrapper:
-    """Return a cursor of Django's connection whose statements the server keeps, parsed and planned.
+    """Return a cursor of Django's connection that sends values apart from their statement.
 
-    Django's own cursors send each execution as a new text. This one counts in Django's query logs
-    and passes through its execute wrappers as they do. It is Django's own where DATABASES has no
-    `prepare_threshold`, and behind a pooler.
+    What it executes often the server keeps, parsed and planned; not where DATABASES has no
+    `prepare_threshold`, nor behind a pooler. It counts in Django's query logs and passes through
+    its execute wrappers as Django's cursors do.
     """
     connection.ensure_connection()
     raw = connection.connection
@@ -23,8 +27,6 @@ def prepared_cursor() -> CursorWrapper:
         _asked.add(raw)
         if raw.prepare_threshold is not None and _is_pooled(raw):
             raw.prepare_threshold = None
-    if raw.prepare_threshold is None:
-        return connection.cursor()
     # Here and not above: it loads psycopg, and a web process may only mean to defer some day.
     from django.db.backends.postgresql.base import ServerBindingCursor  # noqa: PLC0415
 

@@ -1,15 +1,20 @@
 """User, the account and the example domain's one record."""
 
 import uuid
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.password_validation import password_changed
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models.functions import Lower
+from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 from knox.models import get_token_model
 
+from myapp.jobs.prepared import prepared_cursor
 from myapp.users.names import (
     MAX_ADDRESS_LENGTH,
     check_mailable,
@@ -17,6 +22,7 @@ from myapp.users.names import (
     normal_username,
 )
 
+_WRITE_HASH_SQL = (Path(__file__).parent / "sql" / "write_hash.sql").read_text()
 NAME_TAKEN = "A user has this name, perhaps in other letters."
 ADDRESS_TAKEN = "A user has this address, perhaps in other letters."
 
@@ -92,13 +98,8 @@ class User(AbstractUser):
                 options["update_fields"] = {*options["update_fields"], "activated_at"}
         if self._state.adding and not options.get("update_fields"):
             self._insert(**options)
-            return
-        is_disabled = self.__dict__.pop("_is_disabled", False)
-        has_new_password = is_disabled or getattr(self, "_password", None) is not None
-        with transaction.atomic(using=options.get("using")):
-            super().save(**options)
-            if has_new_password:  # the sessions end by themselves
-                self.revoke_tokens()
+        else:
+            self._update(**options)
 
     def set_unusable_password(self) -> None:
         super().set_unusable_password()
@@ -115,17 +116,43 @@ class User(AbstractUser):
         held: str = super()._get_session_auth_hash(secret=secret)  # type: ignore[misc] # not in stubs
         return f"{held}{ended.timestamp()}" if ended else held
 
-    def _insert(self, **options: Any) -> None:
-        """Write the row first and the hash of its password after that.
+    # A hash goes to the server apart from every other value and from the text of its statement:
+    # Postgres writes a statement that fails to its log as it was sent, and these fail where a name
+    # or an address is taken, or a lock is not to be had in time.
 
-        Postgres writes a statement that fails to its log, values included; and an INSERT fails
-        where a name or an address is taken.
-        """
+    def _insert(self, **options: Any) -> None:
         hashed, self.password = self.password, ""
         try:
             with transaction.atomic(using=options.get("using")):
                 super().save(**options)
-                written = User.objects.using(self._state.db).filter(pk=self.pk)
-                written.update(password=hashed)
+                self._write_hash(hashed)
         finally:
             self.password = hashed
+
+    def _update(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        is_disabled = self.__dict__.pop("_is_disabled", False)
+        has_new_password = is_disabled or getattr(self, "_password", None) is not None
+        columns = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+        fields = columns - self.get_deferred_fields() if update_fields is None else {*update_fields}
+        with transaction.atomic(using=options.get("using")):
+            if others := fields - {"password"}:
+                super().save(update_fields=others, **options)
+            if "password" in fields:
+                self._update_hash()
+            if has_new_password:  # the sessions end by themselves
+                self.revoke_tokens()
+
+    def _update_hash(self) -> None:
+        """Write the hash as `save(update_fields=["password"])` does."""
+        sent: dict[str, Any] = {"sender": type(self), "instance": self, "raw": False}
+        sent |= {"using": self._state.db, "update_fields": frozenset({"password"})}
+        pre_save.send(**sent)
+        self._write_hash(self.password)
+        post_save.send(created=False, **sent)
+        if (password := getattr(self, "_password", None)) is not None:
+            password_changed(password, self)
+            self._password = None
+
+    def _write_hash(self, hashed: str) -> None:
+        with prepared_cursor() as cursor:
+            cursor.execute(_WRITE_HASH_SQL, {"password": hashed, "id": self.pk})

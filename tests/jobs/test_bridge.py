@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from myapp.jobs.arguments import ArgumentsRefusedError
-from myapp.jobs.bridge import BadDeclarationError, declare, owned_by, uuid7
+from myapp.jobs.bridge import BadDeclarationError, declare, owned_by
+from myapp.jobs.ids import uuid7
 from myapp.jobs.json_values import JSONTooLargeError
 from myapp.jobs.observability.correlation import correlated
 from myapp.jobs.tracking.models import Task
@@ -224,7 +225,6 @@ def test_the_menu_loads_itself_and_the_bridge_after_djangos_setup() -> None:
         "myapp.jobs.bridge",
         "myapp.jobs.defer_options",
         "myapp.jobs.deferral",
-        "myapp.jobs.prepared",
         "myapp.jobs.retries",
         "smtplib",  # for an error's name
     }

@@ -4,7 +4,8 @@ import threading
 from typing import Any
 from unittest import mock
 
-from myapp.jobs.deferral import Deferred, uuid7, write
+from myapp.jobs.deferral import Deferred, write
+from myapp.jobs.ids import uuid7
 from myproj.asgi import application
 
 __all__ = ["application"]

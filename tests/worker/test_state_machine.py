@@ -37,7 +37,7 @@ from psycopg.rows import dict_row
 from queue_model import Claimed, Ending, JobModel, QueueModel
 
 from myapp.jobs import deferral
-from myapp.jobs.deferral import uuid7
+from myapp.jobs.ids import uuid7
 from myapp.jobs.tracking import services
 from myapp.jobs.tracking.models import AttemptKind
 from myapp.jobs.tracking.services import tasks_prune

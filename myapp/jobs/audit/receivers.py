@@ -57,11 +57,15 @@ def _token_deleted(instance: Any, **_signal: Any) -> None:
 
 
 def _user_about_to_change(instance: Any, update_fields: Any, **_signal: Any) -> None:
-    if update_fields is not None and not WATCHED.keys() & set(update_fields):
+    columns = [
+        name
+        for name in _watched_of(type(instance))
+        if update_fields is None or name in update_fields
+    ]
+    if not columns:
         return
-    columns = _watched_of(type(instance))
     users = type(instance)._base_manager  # noqa: SLF001 # a manager of the project may hide some
-    known = users.filter(pk=instance.pk).values(*columns).first() if columns else None
+    known = users.filter(pk=instance.pk).values(*columns).first()
     # Of a new user only power tells something.
     new = {name: False for name in columns if WATCHED[name] == Action.POWER_CHANGED}
     setattr(instance, _BEFORE, known or new)

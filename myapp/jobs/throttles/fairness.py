@@ -20,6 +20,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 
 from myapp.jobs.observability.middleware import UNLOGGED
@@ -28,12 +29,23 @@ from myapp.jobs.throttles.addresses import address_of
 
 # What one caller, and one address, may take of the pool.
 CALLERS_PART, ADDRESS_PART = 0.5, 0.8
+# Of psycopg's pool where nobody says how large it is.
+POOL_SIZE = 4
 # How long a request waits for its turn before it is refused. So is one at once whose caller has so
 # many waiting, each with its body.
 PATIENCE_SECONDS = 10.0
 MOST_THAT_WAIT = 500
 # Bytes of an answer that is kept until its request holds no connection any more.
 MOST_KEPT = 4 * 1024 * 1024
+
+
+def fair_share(application: Application) -> Application:
+    """Return the application, whose callers share the pool; itself if DATABASES has none."""
+    pool = settings.DATABASES[DEFAULT_DB_ALIAS].get("OPTIONS", {}).get("pool")
+    if not pool:
+        return application
+    size = pool.get("max_size") if isinstance(pool, dict) else None
+    return FairShare(application, pool_size=size or POOL_SIZE)
 
 
 class FairShare:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import models
 
-from myapp.jobs.deferral import uuid7
+from myapp.jobs.ids import uuid7
 
 
 class Scope(models.TextChoices):

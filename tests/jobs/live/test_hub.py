@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from programs import PATIENCE_SECONDS
 
-from myapp.jobs.bridge import uuid7
+from myapp.jobs.ids import uuid7
 from myapp.jobs.live import hub as hub_module
 from myapp.jobs.live.asgi import Answer
 from myapp.jobs.live.hub import Follower, Hub, Reading

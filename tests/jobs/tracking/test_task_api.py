@@ -13,7 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from myapp.jobs.bridge import Deferred, owned_by, uuid7
+from myapp.jobs.bridge import Deferred, owned_by
+from myapp.jobs.ids import uuid7
 from myapp.jobs.tracking.models import Task
 from myapp.jobs.tracking.selectors import task_list
 

@@ -1,7 +1,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-import myapp.jobs.deferral
+import myapp.jobs.ids
 
 # Of the server's own: processes of before, and SQL by hand, delete tokens and know no terms.
 CASCADE = """
@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=myapp.jobs.deferral.uuid7,
+                        default=myapp.jobs.ids.uuid7,
                         editable=False,
                         primary_key=True,
                         serialize=False,
