@@ -212,7 +212,7 @@ def web() -> Iterator[int]:
     }
     process = subprocess.Popen(command, env={**environment, "PROCESS_ROLE": "web"})  # noqa: S603
     try:
-        while _is_closed(port):
+        while is_closed(port):
             time.sleep(0.1)
         yield port
     finally:
@@ -220,7 +220,8 @@ def web() -> Iterator[int]:
         process.wait()
 
 
-def _is_closed(port: int) -> bool:
+def is_closed(port: int) -> bool:
+    """Tell whether nobody listens on the port yet."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 

@@ -24,8 +24,6 @@ class EmailTakenError(AppError):
 
     code = "email_taken"
     email: str
-    field: ClassVar = "email"
-    hint: ClassVar[Promise] = _("This e-mail address is already in use.")
 
 
 class UserNotFoundError(AppError):

@@ -154,7 +154,9 @@ def test_who_finds_a_session_open_does_not_guess_the_password_behind_it(ada: Use
         Window.objects.all().delete()
         browser = _browser(ada)
         form = {"old_password": "wrong", "new_password1": NEW, "new_password2": NEW}
-        assert [browser.post(page, form).status_code for _ in range(11)] == [200] * 10 + [429]
+        answers = [browser.post(page, form) for _ in range(11)]
+        assert [answer.status_code for answer in answers] == [200] * 10 + [429]
+        assert "old password was wrong too often" in answers[-1].content.decode()
 
 
 def test_a_password_that_is_disabled_revokes_tokens_too(client_of: ClientOf, ada: User) -> None:

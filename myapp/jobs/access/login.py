@@ -70,6 +70,10 @@ class Attempt:
             pause(min(max(beyond, 0) * SLOWER_BY_SECONDS, SLOWEST_SECONDS))
         return 0.0
 
+    def refusal(self) -> str:
+        """Return what is said then; the page fills in the `{minutes}`."""
+        return _("Signing in failed too often from your address. Try again in {minutes} minutes.")
+
     def succeeded(self) -> None:
         """Take the counts back."""
         if self._of_both.limit:
@@ -89,6 +93,10 @@ class OldPassword:
         standings = count_request(self._of_user) if self._counts else []
         return max((one.seconds_left for one in standings if not one.may_pass), default=0.0)
 
+    def refusal(self) -> str:
+        """Return what is said then; the page fills in the `{minutes}`."""
+        return _("Your old password was wrong too often. Try again in {minutes} minutes.")
+
     def succeeded(self) -> None:
         """Take the count back."""
         if self._counts:
@@ -102,10 +110,7 @@ def _limited(view: View, attempt_of: Callable[[HttpRequest], Attempt | OldPasswo
             return view(request, *args, **kwargs)
         attempt = attempt_of(request)
         if seconds := attempt.refused_for():
-            said = _(
-                "Signing in failed too often from your address. Try again in {minutes} minutes."
-            )
-            return too_many(request, said, seconds)
+            return too_many(request, attempt.refusal(), seconds)
         response = view(request, *args, **kwargs)
         # Not by who is signed in: somebody may have been before, and guess another's password.
         if response.status_code == HTTPStatus.FOUND:
