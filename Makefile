@@ -62,13 +62,13 @@ format: $(INSTALLED) ## Let ruff format and fix the code
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-audit: $(INSTALLED) ## Look for known holes in what is installed
+audit: $(INSTALLED) ## Look for known holes in what requirements/ names
 	@$(PYTHON) manage.py audit
 
 sbom: $(INSTALLED) ## Write what production installs as var/sbom.cdx.json (CycloneDX)
 	@mkdir -p var
-	@$(VENV)/bin/cyclonedx-py requirements requirements/base.txt --pyproject pyproject.toml --output-reproducible \
-		--output-format JSON -o var/sbom.cdx.json 2>/dev/null
+	@PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements requirements/base.txt --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON -o var/sbom.cdx.json
 
 lock: $(INSTALLED) ## Compile requirements/ from pyproject.toml
 	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt

@@ -292,9 +292,9 @@ JOBS_THROTTLE_TOKEN_PER_MINUTE: int = _env.int(
     "JOBS_THROTTLE_TOKEN_PER_MINUTE", 6_000, validate=valid.Range(0, 1_000_000_000)
 )
 
-# Megabytes that the bodies of one user's requests to the API may bring in a day, each with a
-# kilobyte for the rows that it makes; with JOBS_RETENTION_DAYS this bounds what is stored. 0 is no
-# limit.
+# Megabytes that the bodies of one user's requests to the API may bring in a day, and a kilobyte for
+# the rows of each task: with JOBS_RETENTION_DAYS this bounds what is stored, but for results. 0 is
+# no limit.
 JOBS_THROTTLE_STORED_MB_PER_DAY: int = _env.int(
     "JOBS_THROTTLE_STORED_MB_PER_DAY", 4_096, validate=valid.Range(0, 1_000_000)
 )

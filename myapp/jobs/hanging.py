@@ -83,6 +83,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.ended_at = time.monotonic()
+        # Whether a statement waits and none has ended for HUNG_SECONDS, at the last look.
+        self.is_hung = False
         self._connections: WeakSet[WatchedConnection] = WeakSet()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -120,7 +122,8 @@ class Watch:
         with self._guard:
             watched = list(self._connections)
         waiting = {each: since for each in watched if (since := each.waits_since) is not None}
-        self._shed(is_hung=bool(waiting) and self._none_ended(waiting.values(), now))
+        self.is_hung = bool(waiting) and self._none_ended(waiting.values(), now)
+        self._shed(is_hung=self.is_hung)
         for each, since in waiting.items():
             if now - since >= STATEMENT_SECONDS and not each.is_cut:
                 self._give_up(each, now)

@@ -7,25 +7,26 @@ log by default, shows no value there. Django's own cursors put the values into t
 from typing import Any
 from weakref import WeakSet
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.utils import CursorWrapper
 
 # Connections of psycopg that were asked who they talk to.
 _asked: WeakSet[Any] = WeakSet()
 
 
-def prepared_cursor() -> CursorWrapper:
-    """Return a cursor of Django's connection that sends values apart from their statement.
+def prepared_cursor(using: str | None = None) -> CursorWrapper:
+    """Return a cursor of Django's (default) connection that sends values apart from statements.
 
     What it executes often the server keeps, parsed and planned; not where DATABASES has no
     `prepare_threshold`, nor behind a pooler. It counts in Django's query logs and passes through
     its execute wrappers as Django's cursors do.
     """
+    connection = connections[using or DEFAULT_DB_ALIAS]
     connection.ensure_connection()
     raw = connection.connection
     if raw not in _asked:
         _asked.add(raw)
-        if raw.prepare_threshold is not None and _is_pooled(raw):
+        if raw.prepare_threshold is not None and _is_pooled(connection):
             raw.prepare_threshold = None
     # Here and not above: it loads psycopg, and a web process may only mean to defer some day.
     from django.db.backends.postgresql.base import ServerBindingCursor  # noqa: PLC0415
@@ -38,12 +39,13 @@ def prepared_cursor() -> CursorWrapper:
     return connection.make_cursor(cursor)
 
 
-def _is_pooled(raw: Any) -> bool:
+def _is_pooled(connection: Any) -> bool:
     """Tell whether somebody stands between us and the server, who tells of a process of his own.
 
     He may give each transaction another server process, which knows nothing of what was prepared.
     """
     # No query of Django's, whose number tests assert.
+    raw = connection.connection
     with connection.wrap_database_errors:
         ((pid,),) = raw.execute("SELECT pg_backend_pid()").fetchall()
     return bool(pid != raw.info.backend_pid)

@@ -154,11 +154,13 @@ def activate(user: User, *, password: str) -> None:
     """
     if not user.check_password(password):
         validate_password(password, user)
-    changes = {"is_active": True, "activated_at": timezone.now()}
+    hashed = make_password(password)
     # Who was active once and is not now was shut out, which an old link must not undo.
     never_active = User.objects.filter(pk=user.pk, **_NEVER_ACTIVE)
-    if not never_active.update(password=make_password(password), **changes):
-        raise ActivationLinkInvalidError
+    with transaction.atomic():
+        if not never_active.update(is_active=True, activated_at=timezone.now()):
+            raise ActivationLinkInvalidError
+        user.write_hash(hashed)
 
 
 def delete_unactivated_accounts(*, older_than: timedelta) -> int:

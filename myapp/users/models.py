@@ -91,12 +91,19 @@ class User(AbstractUser):
                 raise ValidationError({name: error.error_list}) from None
 
     def save(self, **options: Any) -> None:
-        """Save, and note the instant if they are active for the first time."""
+        """Save, and note the instant if they are active for the first time.
+
+        A row that is gone meanwhile is not made again. Receivers hear of a password by itself.
+
+        Raises:
+            User.NotUpdated: the row is gone.
+        """
         if self.is_active and self.activated_at is None:
             self.activated_at = timezone.now()
             if options.get("update_fields"):
                 options["update_fields"] = {*options["update_fields"], "activated_at"}
-        if self._state.adding and not options.get("update_fields"):
+        is_new = self._state.adding and not options.get("update_fields")
+        if is_new or options.get("force_insert"):
             self._insert(**options)
         else:
             self._update(**options)
@@ -120,39 +127,53 @@ class User(AbstractUser):
     # Postgres writes a statement that fails to its log as it was sent, and these fail where a name
     # or an address is taken, or a lock is not to be had in time.
 
+    def write_hash(self, hashed: str, *, using: str | None = None) -> None:
+        """Write the hash of a password, and nothing else.
+
+        Raises:
+            User.NotUpdated: the row is gone.
+        """
+        with prepared_cursor(using or self._state.db) as cursor:
+            cursor.execute(_WRITE_HASH_SQL, {"password": hashed, "id": self.pk})
+            if not cursor.rowcount:
+                raise self.NotUpdated(f"There is no user {self.pk} any more.")
+
     def _insert(self, **options: Any) -> None:
         hashed, self.password = self.password, ""
         try:
             with transaction.atomic(using=options.get("using")):
                 super().save(**options)
-                self._write_hash(hashed)
+                self.write_hash(hashed, using=options.get("using"))
         finally:
             self.password = hashed
 
-    def _update(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        is_disabled = self.__dict__.pop("_is_disabled", False)
+    def _update(
+        self,
+        *,
+        update_fields: Iterable[str] | None = None,
+        using: str | None = None,
+        **options: Any,
+    ) -> None:
+        is_disabled = self.__dict__.get("_is_disabled", False)
         has_new_password = is_disabled or getattr(self, "_password", None) is not None
         columns = {field.name for field in self._meta.concrete_fields if not field.primary_key}
         fields = columns - self.get_deferred_fields() if update_fields is None else {*update_fields}
-        with transaction.atomic(using=options.get("using")):
-            if others := fields - {"password"}:
-                super().save(update_fields=others, **options)
+        with transaction.atomic(using=using):
             if "password" in fields:
-                self._update_hash()
+                self._update_hash(using or self._state.db)
+            if others := fields - {"password"}:
+                super().save(update_fields=others, using=using, **options)
             if has_new_password:  # the sessions end by themselves
                 self.revoke_tokens()
-
-    def _update_hash(self) -> None:
-        """Write the hash as `save(update_fields=["password"])` does."""
-        sent: dict[str, Any] = {"sender": type(self), "instance": self, "raw": False}
-        sent |= {"using": self._state.db, "update_fields": frozenset({"password"})}
-        pre_save.send(**sent)
-        self._write_hash(self.password)
-        post_save.send(created=False, **sent)
+        self._is_disabled = False
         if (password := getattr(self, "_password", None)) is not None:
             password_changed(password, self)
             self._password = None
 
-    def _write_hash(self, hashed: str) -> None:
-        with prepared_cursor() as cursor:
-            cursor.execute(_WRITE_HASH_SQL, {"password": hashed, "id": self.pk})
+    def _update_hash(self, using: str | None) -> None:
+        """Write the hash, with the signals of `save(update_fields=["password"])`."""
+        sent: dict[str, Any] = {"sender": type(self), "instance": self, "raw": False}
+        sent |= {"using": using, "update_fields": frozenset({"password"})}
+        pre_save.send(**sent)
+        self.write_hash(self.password, using=using)
+        post_save.send(created=False, **sent)

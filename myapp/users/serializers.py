@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
+from myapp.jobs.access.hashing import MAX_PASSWORD_LENGTH
 from myapp.jobs.rest.serializers import (
     StrictBooleanField,
     StrictCharField,
@@ -47,10 +48,6 @@ class AddressField(StrictEmailField):
 
     def to_internal_value(self, data: Any) -> str:
         return normal_address(super().to_internal_value(data))
-
-
-# Longer than any password manager makes them; a hash of a megabyte costs us, not who sends it.
-MAX_PASSWORD_LENGTH = 256
 
 
 @extend_schema_serializer(

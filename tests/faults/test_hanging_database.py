@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from http_calls import Answer, call
@@ -32,6 +32,7 @@ SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "fast_password_settings",
     "JOBS_THROTTLE_SIGNUP_PER_HOUR": "0",
     "JOBS_THROTTLE_ANONYMOUS_PER_MINUTE": "0",
+    "JOBS_TRUSTED_PROXIES": "1",
 }
 
 
@@ -49,16 +50,21 @@ class Hung(NamedTuple):
 
 
 class Callers:
-    """Sign up with one web server, each in a thread."""
+    """Sign up with one web server, each in a thread, from one address each or all from one."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
+        self.have_addresses = True
         self._threads = ThreadPoolExecutor(50)
         self._made = 0
 
     def sign_up(self, key: str = "") -> Future[Asked]:
         self._made += 1
-        return self._threads.submit(self._ask, key or f"{self._made}", has_key=bool(key))
+        number = self._made if self.have_addresses else 0
+        headers: dict[str, Any] = {"X-Forwarded-For": f"192.0.{number // 250}.{number % 250}"}
+        if key:
+            headers["Idempotency-Key"] = key
+        return self._threads.submit(self._ask, key or f"{self._made}", headers)
 
     def warm_up(self) -> None:
         """Let the pool have all its connections."""
@@ -66,11 +72,11 @@ class Callers:
             for asked in [self.sign_up() for _ in range(3 * POOL)]:
                 assert asked.result().answer.status == 202
 
-    def _ask(self, name: str, *, has_key: bool) -> Asked:
+    def _ask(self, name: str, headers: dict[str, Any]) -> Asked:
         url = f"{self.web.url}/api/signup/"
         body = {"email": f"{name}@example.com", "password": "correct horse"}
         began = time.monotonic()
-        answer = call(url, body=body, Idempotency_Key=name) if has_key else call(url, body=body)
+        answer = call(url, body=body, **headers)
         return Asked(answer, time.monotonic() - began)
 
 
@@ -96,6 +102,24 @@ def test_while_nothing_answers_requests_are_refused_at_once_and_none_is_stuck_fo
     _all_refused_at_once([callers.sign_up() for _ in range(5)], "cannot be reached")
     _all_stuck(stuck)
 
+    hung.end()
+    eventually(lambda: callers.sign_up().result().answer.status == 202)
+
+
+def test_of_one_callers_flood_none_waits_for_long_either(
+    hung: Hung, start: Callable[..., Program]
+) -> None:
+    callers = _callers(start, hung.url)
+    callers.have_addresses = False
+
+    hung.begin()
+    flood = [callers.sign_up() for _ in range(5 * POOL)]
+    asked = [each.result() for each in flood]
+
+    assert {each.answer.status for each in asked} == {503}
+    assert max(each.seconds for each in asked) < STUCK_SECONDS + HUNG_SECONDS
+    at_once = [each for each in asked if each.seconds < STATEMENT_SECONDS]
+    assert len(at_once) >= 4 * POOL
     hung.end()
     eventually(lambda: callers.sign_up().result().answer.status == 202)
 

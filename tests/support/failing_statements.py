@@ -17,6 +17,8 @@ import psycopg  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
 from django.db import DatabaseError  # noqa: E402
 
+from myapp.users.accounts import activate  # noqa: E402
+
 SECRETS: dict[str, Any] = {"way": "return", "password": "c4n4ry-pass", "card": "c4n4ry-card"}
 HASH = "pbkdf2_sha256$1$c4n4ry$c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n="
 TABLES = "users_user, tracking_task, procrastinate_jobs"
@@ -37,8 +39,8 @@ def main() -> None:
 def _acts() -> dict[str, Callable[[], Any]]:
     users, leak = get_user_model(), canary_samples.leak
     ada, eve = (users(username=name, email=f"{name}@example.org") for name in ("ada", "eve"))
-    ada.save()
-    eve.save()
+    for user in (ada, eve, _applicant()):
+        user.save()
 
     def save(user: Any, *, only: list[str] | None = None, **changes: Any) -> None:
         for name, value in {"password": HASH, **changes}.items():
@@ -50,10 +52,16 @@ def _acts() -> dict[str, Callable[[], Any]]:
         "taken by another, changed": lambda: save(eve, username="Ada"),
         "locked, new": lambda: save(users(username="new", email="new@example.org")),
         "locked, changed": lambda: save(eve, username="eve", first_name="Eve"),
+        "locked, activated": lambda: activate(_applicant(), password="correct horse battery"),
         "locked, password": lambda: save(ada, only=["password"]),
         "locked, deferred": lambda: leak.defer(**SECRETS),
         "locked, many deferred": lambda: leak.defer_many([SECRETS, SECRETS]),
     }
+
+
+def _applicant() -> Any:
+    users = get_user_model().objects
+    return users.get_or_create(username="mia", email="mia@example.org", is_active=False)[0]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import IntegrityError, transaction
 from django.test import Client
 from knox.models import get_token_model
 from rest_framework.test import APIClient
@@ -184,3 +185,30 @@ def test_tokens_of_others_stay(client_of: ClientOf, ada: User, admin: User) -> N
 
     assert _may_ask(program)
     assert get_token_model().objects.count() == 1
+
+
+def test_a_user_who_is_gone_is_not_made_again(ada: User) -> None:
+    stale = User.objects.get(pk=ada.pk)
+    ada.delete()
+
+    with pytest.raises(User.NotUpdated):
+        stale.save()
+    with pytest.raises(User.NotUpdated):
+        stale.save(update_fields=["password"])
+    stale.save(force_insert=True)
+    assert User.objects.get(pk=stale.pk).password == stale.password
+
+
+def test_a_failed_save_forgets_no_new_password(ada: User, client_of: ClientOf) -> None:
+    program = client_of(ada)
+    User.objects.create_user("grace", "grace@example.org")
+    ada.set_password(NEW)
+    ada.username = "grace"
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ada.save()
+    assert program.get("/api/tasks/").status_code == 200
+    ada.username = "ada"
+    ada.save()
+
+    assert program.get("/api/tasks/").status_code == 401
+    assert User.objects.get(pk=ada.pk).check_password(NEW)

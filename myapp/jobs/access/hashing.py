@@ -10,6 +10,8 @@ import threading
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connections
 
+# Longer than any password manager makes them; a hash of a megabyte costs us, not who sends it.
+MAX_PASSWORD_LENGTH = 256
 # Half of the cores: the others serve.
 PLACES = max(1, (os.cpu_count() or 1) // 2)
 

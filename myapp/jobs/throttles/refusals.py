@@ -8,21 +8,34 @@ from typing import Any
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    NotAuthenticated,
+    PermissionDenied,
+    Throttled,
+)
 from rest_framework.response import Response
 
 from myapp.jobs.rest import problems
-from myapp.jobs.throttles.throttling import AddressThrottle, AnonymousThrottle
+from myapp.jobs.throttles.throttling import (
+    AddressThrottle,
+    AnonymousThrottle,
+    CallerThrottle,
+    CountingThrottle,
+    is_counted,
+)
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Return the problem answer to any error raised in an API view.
 
-    Who is refused with a 401 came to no throttle: views ask who it is first. So the address is
-    counted here, and too many of them are a 429.
+    What is refused with a 401 or a 403 came to no throttle: views ask first who it is, and what
+    they may. So it is counted here, and too many of them are a 429.
     """
     if isinstance(error, (NotAuthenticated, AuthenticationFailed)):
-        error = _counted(error, context)
+        error = _counted(error, context, AnonymousThrottle())
+    elif isinstance(error, PermissionDenied) and not is_counted(context["request"]):
+        error = _counted(error, context, CallerThrottle())
     return problems.exception_handler(error, context)
 
 
@@ -56,8 +69,7 @@ def too_many(request: HttpRequest, said: str, seconds: float) -> HttpResponse:
     return response
 
 
-def _counted(error: Exception, context: dict[str, Any]) -> Exception:
-    throttle = AnonymousThrottle()
+def _counted(error: Exception, context: dict[str, Any], throttle: CountingThrottle) -> Exception:
     try:
         if throttle.allow_request(context["request"], context["view"]):
             return error

@@ -4,6 +4,7 @@ DRF's views load this module, which so must load none of them.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -13,11 +14,14 @@ from rest_framework.throttling import BaseThrottle
 
 from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.observability.middleware import add_headers
+from myapp.jobs.rest.operations import accepting_operation
 from myapp.jobs.throttles.addresses import address_of
 from myapp.jobs.throttles.services import Quota, Standing, count_request
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 KILOBYTES = 1024  # of a megabyte
+# Of a request: a throttle has counted it.
+_COUNTED = "is_counted_by_a_throttle"
 # Characters of a token's digest that name it in the table.
 DIGEST_LENGTH = 32
 
@@ -35,6 +39,7 @@ class CountingThrottle(BaseThrottle):
         """Count this request, and tell whether it may pass; what we ask ourselves is none."""
         if getattr(request, "scope", {}).get(ASKED_AGAIN):
             return True
+        setattr(_plain(request), _COUNTED, True)
         quotas = self.quotas(request)
         if not quotas:
             return True
@@ -96,20 +101,36 @@ class CallerThrottle(CountingThrottle):
 
     def allow_request(self, request: Request | HttpRequest, view: Any) -> bool:
         """Count this request, and what it brings to be stored, and tell whether it may pass."""
-        return super().allow_request(request, view) and self._has_room(request)
+        return super().allow_request(request, view) and self._has_room(request, view)
 
-    def _has_room(self, request: Request | HttpRequest) -> bool:
-        """Count the kilobytes of a body, and one for the rows that go with it."""
+    def _has_room(self, request: Request | HttpRequest, view: Any) -> bool:
+        """Count the kilobytes of a body, and one for the rows of each task that is asked for."""
         length = int(request.META.get("CONTENT_LENGTH") or 0)
-        if not (length and request.user.is_authenticated):
+        weight = _tasks_asked_for(request, view) + math.ceil(length / KILOBYTES)
+        if not (weight and request.user.is_authenticated):
             return True
         limit = settings.JOBS_THROTTLE_STORED_MB_PER_DAY * KILOBYTES
-        weight = 1 + math.ceil(length / KILOBYTES)
         quotas = _if_on(Quota("stored", str(request.user.pk), limit, DAY, weight))
         standings = count_request(*quotas) if quotas else []
         waits = [one.seconds_left for one in standings if not one.may_pass]
         self.seconds_to_wait = max(waits, default=None)
         return not waits
+
+
+def _tasks_asked_for(request: Any, view: Any) -> int:
+    if accepting_operation(getattr(view, str(request.method).lower(), None)):
+        return 1
+    tasks_asked_for: Callable[[Any], int] | None = getattr(view, "tasks_asked_for", None)
+    return tasks_asked_for(request) if tasks_asked_for else 0
+
+
+def is_counted(request: Request | HttpRequest) -> bool:
+    """Tell whether a throttle has counted the request."""
+    return getattr(_plain(request), _COUNTED, False)
+
+
+def _plain(request: Request | HttpRequest) -> Any:
+    return getattr(request, "_request", request)
 
 
 def _if_on(quota: Quota) -> list[Quota]:

@@ -106,4 +106,5 @@ def _user(request: Request, username: str, password: str) -> Any:
     if user is None:
         raise WrongCredentialsError
     attempt.succeeded()
+    request.user = user  # in the log and in the record, too
     return user

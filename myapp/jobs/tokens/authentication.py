@@ -31,7 +31,9 @@ class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc] # knox
             self._hold_to(terms_of(found[1]), request)
         return found
 
-    def _hold_to(self, terms: Terms, request: Request) -> None:
+    def _hold_to(self, terms: Terms | None, request: Request) -> None:
+        if terms is None:  # nobody knows any more what it may
+            raise AuthenticationFailed
         if terms.scope == Scope.READ and request.method not in SAFE_METHODS:
             raise PermissionDenied(_("This token only reads."))
         note_use(terms)

@@ -1,4 +1,4 @@
-"""Each token gets its terms as it is made."""
+"""Each token gets its terms as it is made: without, it lets nobody in."""
 
 from typing import Any
 

@@ -9,13 +9,9 @@ from knox.models import AuthToken
 from myapp.jobs.tokens.models import Terms
 
 
-def terms_of(token: AuthToken) -> Terms:
-    """Return the terms of a token; one that no receiver saw being made gets them now."""
-    try:
-        terms: Terms = token.terms
-    except Terms.DoesNotExist:
-        terms, _ = Terms.objects.get_or_create(token=token)
-    return terms
+def terms_of(token: AuthToken) -> Terms | None:
+    """Return the terms of a token; None: they are lost, or it was revoked just now."""
+    return Terms.objects.filter(token=token).first()
 
 
 def token_list(*, user: Any) -> QuerySet[Terms]:

@@ -5,11 +5,9 @@ from typing import ClassVar
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
+from myapp.jobs.access.hashing import MAX_PASSWORD_LENGTH
 from myapp.jobs.rest.serializers import StrictCharField, StrictSerializer
 from myapp.jobs.tokens.models import Scope, Terms
-
-# Longer than any password manager makes them; a hash of a megabyte costs us, not who sends it.
-MAX_PASSWORD_LENGTH = 256
 
 
 @extend_schema_serializer(
@@ -40,7 +38,7 @@ class TokenInput(StrictSerializer):
         choices=Scope.choices,
         required=False,
         default=Scope.FULL,
-        help_text="`read`: anything but GET and HEAD is a 403.",
+        help_text="`read`: anything but GET, HEAD and OPTIONS is a 403.",
     )
 
 

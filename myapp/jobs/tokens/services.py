@@ -12,9 +12,13 @@ from django.utils import timezone
 from knox.models import AuthToken
 
 from myapp.jobs.retries import only_reads
-from myapp.jobs.tokens.errors import TokenNotFoundError, TooManyTokensError
+from myapp.jobs.tokens.errors import (
+    TokenNotFoundError,
+    TooManyTokensError,
+    WrongCredentialsError,
+)
 from myapp.jobs.tokens.models import Scope, Terms
-from myapp.jobs.tokens.selectors import terms_of, token_list
+from myapp.jobs.tokens.selectors import token_list
 
 # A token's last use is written this seldom: else each read would be a write.
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -25,15 +29,20 @@ def token_create(*, user: Any, name: str = "", scope: str = Scope.FULL) -> tuple
     """Make a token; return its terms, and the text that is shown this once.
 
     Raises:
+        WrongCredentialsError: the user is not any more who was let in: a new password, or none.
         TooManyTokensError: the user has JOBS_TOKENS_PER_USER that have not expired.
     """
-    # Two at a time would both find room for one.
-    get_user_model()._base_manager.select_for_update(no_key=True).get(pk=user.pk)  # noqa: SLF001
+    # Held, for two at a time would both find room for one; and a new password revokes the tokens
+    # that there are.
+    users = get_user_model()._base_manager  # noqa: SLF001 # a manager of the project may hide some
+    held = users.select_for_update(no_key=True).filter(pk=user.pk).first()
+    if held is None or not held.is_active or held.password != user.password:
+        raise WrongCredentialsError
     limit = settings.JOBS_TOKENS_PER_USER
     if limit and token_list(user=user).count() >= limit:
         raise TooManyTokensError(limit=limit)
     token, key = AuthToken.objects.create(user)
-    terms = terms_of(token)
+    terms = token.terms
     terms.name, terms.scope = name, scope
     terms.save(update_fields=["name", "scope"])
     return terms, key

@@ -257,10 +257,37 @@ def test_a_user_brings_so_many_megabytes_in_a_day(
     assert send(client_of(user)).status_code == 403
 
 
-def test_a_request_weighs_a_kilobyte_besides_its_body(client_of: ClientOf, admin: Any) -> None:
-    client_of(admin).post("/api/users/", {"username": "x"}, format="json")
+@pytest.mark.parametrize(
+    ("path", "body", "weight"),
+    [
+        ("/api/users/", {"username": "x"}, 2),
+        ("/api/users/", None, 1),
+        ("/api/tasks/bulk/", {"task_name": "list_users", "items": [{}] * 100}, 101),
+        ("/api/tasks/bulk/", {"items": "x"}, 2),
+        (PATH, None, 0),
+    ],
+)
+def test_a_request_weighs_its_body_and_a_kilobyte_for_each_task(
+    client_of: ClientOf, admin: Any, path: str, body: Any, weight: int
+) -> None:
+    client = client_of(admin)
+    if body is None:
+        client.get(path)
+    else:
+        client.post(path, body, format="json")
 
-    assert Window.objects.get(scope="stored").requests == 2
+    counted = Window.objects.filter(scope="stored").values_list("requests", flat=True)
+    assert sum(counted) == weight
+
+
+def test_what_is_refused_for_want_of_a_permission_is_counted_once(
+    settings: Any, client_of: ClientOf, user: Any
+) -> None:
+    _limits(settings, user=3)
+    client = client_of(user)
+
+    statuses = [client.get("/api/users/").status_code for _ in range(5)]
+    assert statuses == [403] * 3 + [429] * 2
 
 
 def test_throttles_load_before_any_view_does() -> None:

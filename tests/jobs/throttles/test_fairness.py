@@ -17,6 +17,7 @@ from process_fixtures import StartWeb
 from programs import eventually
 
 from myapp.jobs.bridge import owned_by
+from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.rest.bodylimit import Message, Receive, Send
 from myapp.jobs.throttles import fairness
 from myapp.jobs.throttles.fairness import FairShare
@@ -58,7 +59,8 @@ class Client:
         self.path = path
         self.statuses: list[int] = []
         self.body = b""
-        self.sent, self.reads = asyncio.Event(), asyncio.Event()
+        self.sent, self.reads, self.gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._has_sent = False
         self.sent.set()
         self.reads.set()
         headers = {"authorization": who.get("token", ""), "cookie": who.get("session", "")}
@@ -66,15 +68,21 @@ class Client:
             "type": "http", "method": "GET", "path": path, "query_string": b"\xff",
             "client": (who.get("address", "192.0.2.1"), 1234),
             "headers": [(k.encode(), v.encode()) for k, v in headers.items() if v],
+            **({ASKED_AGAIN: True} if who.get("asked_again") else {}),
         }  # fmt: skip
 
     async def asks(self, application: Any) -> int:
         await application(self._scope, self._receive, self._send)
-        return self.statuses[0]
+        return self.statuses[0] if self.statuses else 0
 
     async def _receive(self) -> Message:
-        await self.sent.wait()
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not self._has_sent:
+            await self.sent.wait()
+            self._has_sent = True
+            if not self.gone.is_set():
+                return {"type": "http.request", "body": b"", "more_body": False}
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         await self.reads.wait()
@@ -127,6 +135,47 @@ def test_made_up_tokens_of_one_address_leave_some_for_others() -> None:
     asyncio.run(run())
 
 
+def test_one_token_is_one_caller_however_it_is_written() -> None:
+    async def run() -> None:
+        site = Site()
+        written = [
+            f"{scheme}{' ' * n}a" for n in (1, 2, 3) for scheme in ("Token", "token", "TOKEN")
+        ]
+        who = [{"token": one, "session": f"sessionid={n}"} for n, one in enumerate(written)]
+        flood = await _flood(FairShare(site, pool_size=POOL), *(Client(**one) for one in who))
+        assert len(site.inside) == 5
+        site.let_go()
+        await asyncio.gather(*flood)
+
+    asyncio.run(run())
+
+
+def test_one_session_is_one_caller_whatever_else_is_sent() -> None:
+    async def run() -> None:
+        site = Site()
+        who = [{"token": f"made up{n}", "session": "sessionid=a"} for n in range(10)]
+        flood = await _flood(FairShare(site, pool_size=POOL), *(Client(**one) for one in who))
+        assert len(site.inside) == 5
+        site.let_go()
+        await asyncio.gather(*flood)
+
+    asyncio.run(run())
+
+
+def test_what_web_asks_itself_never_waits() -> None:
+    """Few such questions are asked at a time: one that waits would hold up everybody's."""
+
+    async def run() -> None:
+        site = Site()
+        clients = [*(Client() for _ in range(20)), Client("/asked", asked_again="yes")]
+        flood = await _flood(FairShare(site, pool_size=POOL), *clients)
+        assert "/asked" in site.inside
+        site.let_go()
+        await asyncio.gather(*flood)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/static/app.css"])
 def test_probes_and_files_never_wait(path: str) -> None:
     async def run() -> None:
@@ -165,6 +214,41 @@ def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [task.result() for task in flood if task.done()] == [429, 429]
         site.let_go()
         await asyncio.gather(*flood)
+
+    asyncio.run(run())
+
+
+def test_made_up_tokens_make_no_more_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "MOST_THAT_WAIT", 3)
+
+    async def run() -> None:
+        site = Site()
+        made_up = (Client(token=f"Token {n}") for n in range(20))
+        flood = await _flood(FairShare(site, pool_size=POOL), *made_up)
+        assert [task.result() for task in flood if task.done()] == [429] * 9
+        site.let_go()
+        await asyncio.gather(*flood)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("when", ["while it sends", "while it waits"])
+def test_whoever_hangs_up_is_not_served(when: str) -> None:
+    async def run() -> None:
+        site = Site()
+        fair = FairShare(site, pool_size=POOL)
+        flood = await _flood(fair, *(Client(f"/{n}") for n in range(5)))
+        gone = Client("/gone")
+        if when == "while it sends":
+            gone.sent.clear()
+        (asking,) = await _flood(fair, gone)
+        gone.gone.set()
+        gone.sent.set()
+        await _settled()
+        assert (asking.done(), gone.statuses) == (True, [])
+        site.let_go()
+        await asyncio.gather(*flood)
+        assert "/gone" not in site.inside
 
     asyncio.run(run())
 
@@ -210,24 +294,28 @@ def test_whoever_reads_slowly_holds_no_place() -> None:
         slow = [Client("/slow") for _ in range(20)]
         for client in slow:
             client.reads.clear()
-        flood = await _flood(FairShare(site, pool_size=POOL), *slow)
-        assert len(site.done) == 20
+        fair = FairShare(site, pool_size=POOL)
+        flood = await _flood(fair, *slow)
+        assert (len(site.done), fair._store.kept) == (20, 20 * len(LARGE))
         assert not any(task.done() for task in flood)
         for client in slow:
             client.reads.set()
         await asyncio.gather(*flood)
         assert {client.body for client in slow} == {LARGE}
+        assert fair._store.kept == 0
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("site", [Site(LARGE, is_measured=False), Site(LARGE)])
-def test_an_answer_without_a_known_end_or_of_any_size_passes_as_it_comes(
-    monkeypatch: pytest.MonkeyPatch, site: Site
+@pytest.mark.parametrize("bound", ["", "MOST_KEPT", "MOST_KEPT_IN_ALL"])
+def test_an_answer_without_a_known_length_or_too_large_passes_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(fairness, "MOST_KEPT", len(LARGE) - 1)
+    if bound:
+        monkeypatch.setattr(fairness, bound, len(LARGE) - 1)
 
     async def run() -> None:
+        site = Site(LARGE, is_measured=bool(bound))
         client = Client()
         client.reads.clear()
         site.let_go()

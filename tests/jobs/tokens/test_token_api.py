@@ -3,10 +3,12 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
+from django.contrib.auth import authenticate
 from django.contrib.auth.models import Permission
 from django.db import connection, connections
 from django.utils import timezone
@@ -15,7 +17,9 @@ from rest_framework.test import APIClient
 
 from myapp.jobs.audit.models import Action, Entry
 from myapp.jobs.throttles.models import Window
+from myapp.jobs.tokens.errors import WrongCredentialsError
 from myapp.jobs.tokens.models import Terms
+from myapp.jobs.tokens.services import token_create
 
 pytestmark = pytest.mark.django_db
 
@@ -132,8 +136,11 @@ def test_a_revoked_token_lets_nobody_in(admin: Any) -> None:
 
     assert _client(token["token"]).get("/api/tasks/").status_code == 401
     assert client.delete(f"{URL}{token['id']}/").status_code == 404
-    (entry,) = Entry.objects.filter(action=Action.TOKEN_REVOKED)
-    assert (entry.actor_name, Entry.objects.filter(action=Action.TOKEN_MADE).count()) == ("root", 2)
+    of_tokens = Entry.objects.filter(action__startswith="token").order_by("id")
+    recorded = of_tokens.values_list("action", "actor_name")
+    assert list(recorded) == [
+        (Action.TOKEN_MADE, "root"), (Action.TOKEN_MADE, "root"), (Action.TOKEN_REVOKED, "root"),
+    ]  # fmt: skip
 
 
 def test_nobody_revokes_anothers(admin: Any, user: Any) -> None:
@@ -205,17 +212,53 @@ def test_parallel_requests_make_no_more_than_that(admin: Any, settings: Any) -> 
     assert AuthToken.objects.count() == 3
 
 
-def test_a_token_made_without_terms_gets_them_when_it_comes(admin: Any) -> None:
-    token, key = AuthToken.objects.create(admin)
+def test_a_token_whose_terms_are_lost_lets_nobody_in(admin: Any) -> None:
+    _token, key = AuthToken.objects.create(admin)
+    Terms.objects.all().delete()
+
+    assert _client(key).get("/api/tasks/").status_code == 401
+
+
+def test_tokens_of_before_get_terms_that_sort_by_their_age(admin: Any) -> None:
+    old, _ = AuthToken.objects.create(admin)
+    AuthToken.objects.update(created=timezone.now() - timedelta(days=9))
+    Terms.objects.all().delete()
+    new = _obtain().json()
+    fill = import_module("myapp.jobs.tokens.migrations.0002_terms_of_what_there_is").FILL
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM tokens_terms")
+        cursor.execute(fill)
 
-    assert _client(key).get("/api/tasks/").status_code == 200
-    terms = Terms.objects.get(token=token.pk)
-    assert (terms.scope, terms.last_used_at is None) == ("full", False)
+    terms = Terms.objects.get(token=old)
+    assert (terms.id.version, terms.id.variant, terms.scope) == (7, RFC_4122, "full")
+    assert list(Terms.objects.order_by("-id").values_list("id", flat=True)) == [
+        UUID(new["id"]), terms.id,
+    ]  # fmt: skip
 
 
-def test_staff_make_no_token_for_others(admin: Any, user: Any) -> None:
+def test_a_password_changed_meanwhile_obtains_none(admin: Any) -> None:
+    let_in = authenticate(username="root", password=PASSWORD)
+    admin.set_password("another that is long")
+    admin.save()
+
+    with pytest.raises(WrongCredentialsError):
+        token_create(user=let_in)
+    admin.delete()
+    with pytest.raises(WrongCredentialsError):
+        token_create(user=let_in)
+
+
+def test_what_a_token_that_reads_is_refused_is_counted(admin: Any, settings: Any) -> None:
+    client = _client(_obtain(scope="read").json()["token"])
+    settings.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = 5
+    Window.objects.all().delete()
+
+    statuses = [client.post("/api/users/", {}, format="json").status_code for _ in range(7)]
+    assert statuses == [403] * 5 + [429] * 2
+
+
+def test_staff_make_no_token_for_others_and_revoke_none_of_superusers(
+    admin: Any, user: Any
+) -> None:
     user.is_staff = True
     user.save()
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="knox"))
@@ -223,12 +266,16 @@ def test_staff_make_no_token_for_others(admin: Any, user: Any) -> None:
     client.force_login(user)
     token, _ = AuthToken.objects.create(user)
 
-    listed = client.get("/admin/knox/authtoken/")
-    assert (listed.status_code, token.token_key in listed.content.decode()) == (200, True)
+    roots, _ = AuthToken.objects.create(admin)
+    listed = client.get("/admin/knox/authtoken/").content.decode()
+    assert (token.token_key in listed, roots.token_key in listed) == (True, False)
     assert client.post("/admin/knox/authtoken/add/", {"user": admin.pk}).status_code == 403
     change = f"/admin/knox/authtoken/{token.pk}/change/"
     assert client.post(change, {"user": admin.pk}).status_code == 403
-    assert not AuthToken.objects.filter(user=admin).exists()
+    for revoked in (roots, token):
+        chosen = {"action": "delete_selected", "_selected_action": [revoked.pk], "post": "yes"}
+        client.post("/admin/knox/authtoken/", chosen)
+    assert list(AuthToken.objects.all()) == [roots]
 
 
 def test_terms_go_with_their_token_whatever_deletes_it(admin: Any) -> None:
