@@ -12,10 +12,6 @@ before its answer goes.
 import asyncio
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
@@ -27,11 +23,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from knox.settings import knox_settings
 
-from myapp.jobs.hanging import watch
 from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.observability.middleware import UNLOGGED
 from myapp.jobs.rest.bodylimit import Application, Message, Receive, Send, refuse, replay
 from myapp.jobs.throttles.addresses import address_of
+from myapp.jobs.throttles.kept_answers import KeptAnswer, Store
+from myapp.jobs.throttles.turns import TooManyWaitError, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +36,6 @@ logger = logging.getLogger(__name__)
 CALLERS_PART, ADDRESS_PART = 0.5, 0.8
 # Of psycopg's pool where nobody says how large it is.
 POOL_SIZE = 4
-# How long a request waits for its turn before it is refused. So is one at once whose caller has so
-# many waiting, each with its body.
-PATIENCE_SECONDS = 10.0
-MOST_THAT_WAIT = 500
-# How often those who wait look whether the database hangs.
-LOOK_SECONDS = 0.25
-# Bytes of an answer that is kept until its request holds no connection any more; of one, of all.
-MOST_KEPT, MOST_KEPT_IN_ALL = 4 * 1024 * 1024, 64 * 1024 * 1024
 
 
 def fair_share(application: Application) -> Application:
@@ -105,128 +94,6 @@ class FairShare:
         return {caller: self._of_caller, address: self._of_address}
 
 
-class TooManyWaitError(Exception):
-    """The turn does not come: not in time, or to nobody any more."""
-
-
-class Turns:
-    """Who is in and who waits, of each caller; nothing is kept of those without a request."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, asyncio.Semaphore] = {}
-        self._requests: Counter[str] = Counter()
-        self._waiting: set[asyncio.Timeout] = set()
-        self._looking: asyncio.Task[None] | None = None
-
-    @asynccontextmanager
-    async def of(
-        self, shares: dict[str, int], *, unless: asyncio.Future[Message]
-    ) -> AsyncIterator[None]:
-        """Wait for a place of each caller, who has so many, and hold them.
-
-        While the database hangs nobody waits: the pool refuses what it has no connection for, at
-        once and in its own words.
-
-        Raises:
-            TooManyWaitError: too many wait for them, for too long, or `unless` is done.
-        """
-        if any(self._requests[caller] >= n + MOST_THAT_WAIT for caller, n in shares.items()):
-            raise TooManyWaitError
-        self._requests.update(shares.keys())
-        try:
-            async with AsyncExitStack() as places:
-                await self._enter(places, shares, unless)
-                yield
-        finally:
-            for caller in shares:
-                self._requests[caller] -= 1
-                if not self._requests[caller]:
-                    del self._requests[caller]
-                    self._places.pop(caller, None)
-
-    async def _enter(
-        self, places: AsyncExitStack, shares: dict[str, int], unless: asyncio.Future[Message]
-    ) -> None:
-        try:
-            async with self._patience(unless):
-                for caller, number in shares.items():
-                    place = self._places.setdefault(caller, asyncio.Semaphore(number))
-                    await places.enter_async_context(place)
-        except TimeoutError:
-            if unless.done() or not watch.is_hung:
-                raise TooManyWaitError from None
-
-    @asynccontextmanager
-    async def _patience(self, unless: asyncio.Future[Message]) -> AsyncIterator[None]:
-        """Raise TimeoutError in the block when it lasts too long, or waiting is of no use."""
-        async with asyncio.timeout(PATIENCE_SECONDS) as patience:
-            end = partial(_end_now, patience)
-            unless.add_done_callback(end)
-            self._waiting.add(patience)
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._look(), name="fair share")
-            try:
-                yield
-            finally:
-                self._waiting.discard(patience)
-                unless.remove_done_callback(end)
-
-    async def _look(self) -> None:
-        """End the patience of all while the database hangs."""
-        while self._waiting:
-            if watch.is_hung:
-                for patience in list(self._waiting):
-                    _end_now(patience)
-            await asyncio.sleep(LOOK_SECONDS)
-
-
-class Store:
-    """How many bytes of answers are kept in all."""
-
-    def __init__(self) -> None:
-        self.kept = 0
-
-    def has_room(self, length: int) -> bool:
-        return length <= MOST_KEPT and self.kept + length <= MOST_KEPT_IN_ALL
-
-
-class KeptAnswer:
-    """Stands in for the client, and keeps an answer whose length is known while there is room.
-
-    Django gives its connection back after the last byte is sent, and a client may read slowly.
-    """
-
-    def __init__(self, send: Send, store: Store) -> None:
-        self._send = send
-        self._store = store
-        self._kept: list[Message] = []
-        self._length: int | None = None  # of what is kept
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._begin(message)
-        if self._length is None:
-            await self._send(message)
-        else:
-            self._kept.append(message)
-
-    async def send(self) -> None:
-        """Give the client what was kept."""
-        for message in self._kept:
-            await self._send(message)
-
-    def forget(self) -> None:
-        """Keep nothing any more."""
-        self._store.kept -= self._length or 0
-        self._kept, self._length = [], None
-
-    def _begin(self, start: Message) -> None:
-        lengths = [int(v) for k, v in start["headers"] if k.lower() == b"content-length"]
-        if lengths and self._store.has_room(lengths[0]):
-            self._length = lengths[0]
-            self._store.kept += self._length
-
-
 def _never_waits(scope: dict[str, Any]) -> bool:
     """Tell whether it is a file or a probe; or a question of ours, of which few are asked."""
     path: str = scope["path"]
@@ -251,11 +118,6 @@ def _credential(request: HttpRequest) -> str:
     is_ours = scheme.lower() == knox_settings.AUTH_HEADER_PREFIX.lower()
     session = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
     return token.strip() if is_ours else session or token.strip()
-
-
-def _end_now(patience: asyncio.Timeout, _gone: object = None) -> None:
-    with suppress(RuntimeError):  # the places were there first
-        patience.reschedule(asyncio.get_running_loop().time())
 
 
 async def _refuse(scope: dict[str, Any], send: Send) -> None:

@@ -19,7 +19,7 @@ from programs import eventually
 from myapp.jobs.bridge import owned_by
 from myapp.jobs.live.scope import ASKED_AGAIN
 from myapp.jobs.rest.bodylimit import Message, Receive, Send
-from myapp.jobs.throttles import fairness
+from myapp.jobs.throttles import kept_answers, turns
 from myapp.jobs.throttles.fairness import FairShare
 from myapp.jobs.tracking.models import Task
 from myapp.jobs.tracking.states import TaskStatus
@@ -191,7 +191,7 @@ def test_probes_and_files_never_wait(path: str) -> None:
 
 
 def test_whose_turn_does_not_come_is_told_to_send_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairness, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.01)
 
     async def run() -> None:
         site = Site()
@@ -206,7 +206,7 @@ def test_whose_turn_does_not_come_is_told_to_send_fewer(monkeypatch: pytest.Monk
 
 
 def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairness, "MOST_THAT_WAIT", 3)
+    monkeypatch.setattr(turns, "MOST_THAT_WAIT", 3)
 
     async def run() -> None:
         site = Site()
@@ -219,7 +219,7 @@ def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_made_up_tokens_make_no_more_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairness, "MOST_THAT_WAIT", 3)
+    monkeypatch.setattr(turns, "MOST_THAT_WAIT", 3)
 
     async def run() -> None:
         site = Site()
@@ -264,8 +264,8 @@ def test_whoever_goes_away_gives_the_place_back_and_nothing_is_kept() -> None:
         assert site.inside == ["/0", "/1", "/2", "/3", "/4", "/6"]
         site.let_go()
         await asyncio.gather(*flood, return_exceptions=True)
-        turns = fair._turns
-        assert (dict(turns._places), dict(turns._requests)) == ({}, {})
+        kept = fair._turns
+        assert (dict(kept._places), dict(kept._requests)) == ({}, {})
 
     asyncio.run(run())
 
@@ -312,7 +312,7 @@ def test_an_answer_without_a_known_length_or_too_large_passes_as_it_comes(
     monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     if bound:
-        monkeypatch.setattr(fairness, bound, len(LARGE) - 1)
+        monkeypatch.setattr(kept_answers, bound, len(LARGE) - 1)
 
     async def run() -> None:
         site = Site(LARGE, is_measured=bool(bound))
