@@ -59,6 +59,9 @@ DEADLINE_SECONDS = 9.0
 
 # How long the server may take to hear that a statement shall be cancelled.
 CANCEL_SECONDS = 2.0
+# How long async code waits for the connection that idle threads are asked to give back.
+GIVE_WAY_SECONDS = 10.0
+GIVE_WAY_LOOK_SECONDS = 0.05
 
 # See is_final.
 _FINAL_CLASSES = {"22", "23", "54", "P0"}
@@ -362,6 +365,23 @@ def keep_django_connection() -> None:
         connections[DEFAULT_DB_ALIAS].ensure_connection()
     except DatabaseError as error:
         raise error.__cause__ or error from None
+
+
+def await_django_connection() -> None:
+    """Have a connection of Django in this thread, which other threads of the worker may keep.
+
+    They are asked to give theirs back. Of a server that serves nothing of this process, or gives
+    none within GIVE_WAY_SECONDS, there is none then: who needs it hears why.
+    """
+    deadline = time.monotonic() + GIVE_WAY_SECONDS
+    while connections[DEFAULT_DB_ALIAS].connection is None and is_served():
+        try:
+            with refusals.noted():
+                keep_django_connection()
+        except psycopg.Error:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(GIVE_WAY_LOOK_SECONDS)
 
 
 @contextlib.contextmanager

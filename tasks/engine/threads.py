@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from asgiref.sync import SyncToAsync
 from django.db import connections
 
-from tasks.engine.connections import close_hung_up
+from tasks.engine.connections import await_django_connection, close_hung_up
 from tasks.engine.current import current_run
 from tasks.engine.errors import ThreadBrokenError
 from tasks.engine.forking import end_copied_worker
@@ -239,8 +239,10 @@ class Pool(ThreadPoolExecutor):
     Each call leaves the thread's connections as the first one found them: other jobs share them.
     """
 
-    def __init__(self, size: int, *, name: str) -> None:
+    def __init__(self, size: int, *, name: str, has_connection: bool = False) -> None:
+        """`has_connection`: the worker counts on one for its thread, see OWN_CONNECTIONS."""
         super().__init__(1)  # an event loop takes no other kind of executor; starts no thread
+        self._has_connection = has_connection
         self._own = Threads(size, name=name)
         self._running: dict[Future[Any], PoolCall] = {}
 
@@ -301,6 +303,8 @@ class Pool(ThreadPoolExecutor):
             return
         self._running[future] = PoolCall(run, thread_connections())
         close_hung_up()
+        if self._has_connection:
+            await_django_connection()
         try:
             result = _calling(function)
         except BaseException as error:  # noqa: BLE001 # it is for the caller
@@ -328,7 +332,7 @@ def shared_orm_thread() -> Iterator[Pool]:
     with _sharing:
         if not _workers:
             _executor_before = SyncToAsync.single_thread_executor
-            SyncToAsync.single_thread_executor = Pool(1, name="orm")
+            SyncToAsync.single_thread_executor = Pool(1, name="orm", has_connection=True)
         _workers += 1
     pool = cast("Pool", SyncToAsync.single_thread_executor)
     try:

@@ -568,7 +568,7 @@ class EngineWorker(Worker):
         """Have it replaced soon after it failed. Who blocks its thread holds up this alone."""
         while True:
             await asyncio.sleep(self.lease.heartbeat)
-            with contextlib.suppress(psycopg.Error):  # a run that needs it fails, and says why
+            with contextlib.suppress(psycopg.Error):  # a run that needs it waits, or says why
                 await sync_to_async(keep_django_connection)()
 
     # -- beside it: the library's schedules

@@ -104,6 +104,25 @@ def test_each_part_of_a_worker_finds_a_connection_that_tasks_hold(
     assert _stopped(worker) == 0
 
 
+def test_async_code_waits_for_the_connection_that_others_hold(
+    start_worker: StartWorker, role: LimitedRole
+) -> None:
+    # So that nothing but the run itself connects anew.
+    worker = _start(start_worker, role, JOBS_WORKER_HEARTBEAT_SECONDS="60")
+    _defer(2)
+    _all_done(6)
+    assert role.terminate(SESSIONS_OF_TASKS)
+    role.allow(len(role.backends()))
+
+    outage_samples.touch_async.defer()
+    worker.line("the server gives no more connections")
+    role.allow(-1)
+
+    _all_done(7)
+    assert not Attempt.objects.exists()
+    assert _stopped(worker) == 0
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.name))
 def test_a_session_that_the_server_ended_meanwhile_fails_no_run(
     start_worker: StartWorker, role: LimitedRole, kind: TaskSpec[[]]
