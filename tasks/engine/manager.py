@@ -127,17 +127,23 @@ def claim_sql(parameters: Mapping[str, Any]) -> str:
 
 def complete_parameters(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """Return the parameters of COMPLETE_SQL."""
+    language = get_language()
     return {
         "outcomes": json.dumps(list(outcomes)),
         "aborted": "aborted",
         "failed": "failed",
         "cancelled": TaskStatus.CANCELLED.value,
-        "cancelled_error": json.dumps(error_of_end(EndCode.CANCELLED)),
+        "cancelled_error": _cancelled_error(language),
         "spent": TaskStatus.FAILED.value,
-        "spent_errors": _spent_errors(get_language()),
+        "spent_errors": _spent_errors(language),
         "max_crashes": MAX_CRASHES,
         "max_hand_backs": MAX_HAND_BACKS,
     }
+
+
+@cache
+def _cancelled_error(_language: str | None) -> str:
+    return json.dumps(error_of_end(EndCode.CANCELLED))
 
 
 @cache

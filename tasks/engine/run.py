@@ -79,7 +79,7 @@ class Run:
         "atomic_deadline", "begun", "committed", "connections", "error", "hand_back",
         "job", "left", "limits", "percent", "progress_message", "report",
         "result", "secrets", "soft_limit_in", "soft_limit_told", "stop_asked", "stop_seen",
-        "surroundings", "task", "transaction_on", "waited", "words", "work", "worker_id",
+        "surroundings", "task", "task_id", "transaction_on", "waited", "words", "work", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class Run:
         limits: Limits = NO_LIMITS,
     ) -> None:
         self.job = job
+        # The id of its Task, as text; None if it has none. Made once: each run asks twice.
+        self.task_id = str(job.task_id) if job.task_id else None
         self.work = work
         self.worker_id = worker_id
         # Its sensitive arguments: they stand in nothing that is stored or logged of this run.
@@ -137,11 +139,6 @@ class Run:
     def number(self) -> int:
         """1 in the first run."""
         return self.job.attempts + 1
-
-    @property
-    def task_id(self) -> str | None:
-        """The id of its Task, as text; None if it has none."""
-        return str(self.job.task_id) if self.job.task_id else None
 
     @property
     def worker_name(self) -> str:
