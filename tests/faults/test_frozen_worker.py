@@ -28,7 +28,7 @@ SHORT_LEASE = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.3", "JOBS_WORKER_LEASE_SECOND
 type StartWorker = Callable[..., Program]
 
 
-@pytest.mark.parametrize("task_name", ["pay", "pay_plainly"])
+@pytest.mark.parametrize("task_name", ["pay", pytest.param("pay_plainly", marks=pytest.mark.long)])
 def test_a_worker_that_thaws_writes_nothing_for_a_job_that_another_ran(
     task_name: str, start_worker: StartWorker, held: None
 ) -> None:

@@ -21,7 +21,9 @@ SHORT_LEASE = {"JOBS_WORKER_HEARTBEAT_SECONDS": "0.3", "JOBS_WORKER_LEASE_SECOND
 # A job starts so long after it is due, at most, with threefold slack.
 LATE_SECONDS = 3 * 2.0
 
-offsets = pytest.mark.parametrize("offset", [TEN_MINUTES, -TEN_MINUTES])
+offsets = pytest.mark.parametrize(
+    "offset", [TEN_MINUTES, pytest.param(-TEN_MINUTES, marks=pytest.mark.long)]
+)
 
 type StartWorker = Callable[..., Program]
 

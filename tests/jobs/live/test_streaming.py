@@ -175,7 +175,7 @@ def _change_password(user: Any) -> None:
         ("token", _revoke_token),
         pytest.param("token", _expire_token, marks=pytest.mark.long),
         pytest.param("token", _deactivate, marks=pytest.mark.long),
-        ("session", _end_session),
+        pytest.param("session", _end_session, marks=pytest.mark.long),
         pytest.param("session", _change_password, marks=pytest.mark.long),
         pytest.param("session", _deactivate, marks=pytest.mark.long),
     ],
