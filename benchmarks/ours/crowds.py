@@ -9,17 +9,15 @@ meanwhile, asked every 20 ms by a connection of its own, beside the same while n
 import asyncio
 import json
 import os
-import socket
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.ours.live import PORT_ON_LOOPBACK, is_closed, percentile
+from benchmarks.ours.live import percentile, web
 
 PEOPLE = 100
 TASKS = 2_000
@@ -27,6 +25,10 @@ SECONDS = 10.0
 ASKED_EVERY = 0.02
 PASSWORD = "correct horse battery"  # noqa: S105 # of nobody
 OTHER_ADDRESS = "198.51.100.1"
+SETTINGS = {
+    "JOBS_TRUSTED_PROXIES": "1", "JOBS_THROTTLE_USER_PER_MINUTE": "0",
+    "JOBS_THROTTLE_TOKEN_PER_MINUTE": "0",
+}  # fmt: skip
 # Of answers that somebody asks for and does not read.
 LARGE = 3_000_000
 
@@ -152,7 +154,7 @@ def main() -> None:
     django.setup()
     tokens, status_path, large_path = _filled()
     for crowd in CROWDS:
-        with _web() as port:
+        with web("myproj.asgi:application", "--no-proxy-headers", **SETTINGS) as port:
             site = Site(port, *tokens, status_path, large_path)
             print(json.dumps({"crowd": crowd.__name__, **asyncio.run(_measure(site, crowd))}))
             sys.stdout.flush()
@@ -196,30 +198,6 @@ async def _measure(
     with suppress(asyncio.CancelledError):
         await asking
     return {**figures, "other": other.figures()}
-
-
-@contextmanager
-def _web() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(PORT_ON_LOOPBACK)
-        port = int(probe.getsockname()[1])
-    command = [
-        sys.executable, "-m", "uvicorn", "myproj.asgi:application", "--port", str(port),
-        "--lifespan", "off", "--no-access-log", "--no-proxy-headers",
-        "--timeout-graceful-shutdown", "1",
-    ]  # fmt: skip
-    environment = {
-        **os.environ, "LOG_LEVEL": "WARNING", "PROCESS_ROLE": "web", "JOBS_TRUSTED_PROXIES": "1",
-        "JOBS_THROTTLE_USER_PER_MINUTE": "0", "JOBS_THROTTLE_TOKEN_PER_MINUTE": "0",
-    }  # fmt: skip
-    process = subprocess.Popen(command, env=environment)  # noqa: S603
-    try:
-        while is_closed(port):
-            time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ REPORTS_A_SECOND = 50
 SECONDS = 10
 PORT_ON_LOOPBACK = ("127.0.0.1", 0)
 LOOK_SECONDS = 0.01
+NO_LIMITS = {"JOBS_STREAMS_PER_USER": "100000", "JOBS_WAITS_PER_USER": "100000"}
 # As many as Django answers at a time, and in a second, without refusing any.
 OPENED_AT_ONCE = 8
 WAITERS_A_SECOND = 120
@@ -195,24 +196,19 @@ def memory_mb() -> float:
 
 
 @contextmanager
-def web() -> Iterator[int]:
-    """Run the web process; give its port."""
+def web(application: str, *options: str, **environment: str) -> Iterator[int]:
+    """Run a web process of this ASGI application; give its port."""
     with socket.socket() as probe:
         probe.bind(PORT_ON_LOOPBACK)
         port = int(probe.getsockname()[1])
     command = [
-        sys.executable, "-m", "uvicorn", "benchmarks.ours.live:application", "--port", str(port),
-        "--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "3",
+        sys.executable, "-m", "uvicorn", application, "--port", str(port),
+        "--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "3", *options,
     ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "JOBS_STREAMS_PER_USER": "100000",
-        "JOBS_WAITS_PER_USER": "100000",
-        "LOG_LEVEL": "WARNING",
-    }
-    process = subprocess.Popen(command, env={**environment, "PROCESS_ROLE": "web"})  # noqa: S603
+    surroundings = {**os.environ, "LOG_LEVEL": "WARNING", "PROCESS_ROLE": "web"}
+    process = subprocess.Popen(command, env={**surroundings, **environment})  # noqa: S603
     try:
-        while is_closed(port):
+        while _is_closed(port):
             time.sleep(0.1)
         yield port
     finally:
@@ -220,8 +216,7 @@ def web() -> Iterator[int]:
         process.wait()
 
 
-def is_closed(port: int) -> bool:
-    """Tell whether nobody listens on the port yet."""
+def _is_closed(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -246,7 +241,7 @@ def main() -> None:
         ids = [str(d.task_id) for d in list_users.defer_many([{}] * max(STREAMS, WAITERS))]
     measures = (measure_streams, ids[:STREAMS]), (measure_waiters, ids[:WAITERS])
     for measure, some in measures:
-        with web() as port:
+        with web("benchmarks.ours.live:application", **NO_LIMITS) as port:
             clients = Clients(port, token)
             asyncio.run(_measure(measure, clients, some))
 

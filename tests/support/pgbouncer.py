@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from process_fixtures import free_port
 from programs import eventually, is_open
 from psycopg import ConnectionInfo
 from psycopg.conninfo import make_conninfo
@@ -38,7 +38,7 @@ def transaction_pooler(
     """Yield the URL of a connection's database through a PgBouncer, which is stopped at the end."""
     if PROGRAM is None:
         pytest.skip("PgBouncer is not installed (Debian's package pgbouncer)")
-    port = _free_port()
+    port = free_port()
     target = make_conninfo(
         host=direct.host or "127.0.0.1",
         port=direct.port,
@@ -76,9 +76,3 @@ def _command(host: str) -> list[str]:
     if os.geteuid() != 0:
         return [str(PROGRAM)]
     return [str(PROGRAM), "-u", Path(host).owner() if host.startswith("/") else "nobody"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
