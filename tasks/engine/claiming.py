@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping
 
 from tasks.engine.floors import Floors
-from tasks.engine.heartbeat import Registration
 from tasks.engine.manager import Claim, EngineManager
+from tasks.engine.registration import Registration
 from tasks.engine.work import Work
 
 # How far a worker looks for jobs of the one kind it has places for.

@@ -11,7 +11,6 @@ import socket
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from tasks.engine.connections import (
 )
 from tasks.engine.logs import engine_logger
 from tasks.engine.outage import Outage
+from tasks.engine.registration import Registration
 
 logger = engine_logger(__name__)
 
@@ -48,17 +48,6 @@ _MIN_DEADLINE_SECONDS = 1.0
 HURRY = 0.3
 
 type OnRegistered = Callable[[int], None]
-
-
-@dataclass(slots=True, eq=False)
-class Registration:
-    """An id of a worker, and what it knows of the server that has it."""
-
-    id: int
-    server: str  # when the server started
-    beaten_at: str  # the last sign of life that is written
-    # False: another try is due, since a session of ours that has not ended yet holds the lock.
-    is_locked: bool = False
 
 
 class Heartbeat:

@@ -32,7 +32,7 @@ from tasks.engine.errors import MiddlewareRefusedError, TooManyThreadsLostError
 from tasks.engine.floors import Floors
 from tasks.engine.forking import forget_worker, keep_from_children
 from tasks.engine.guarded import GuardedTask, guarded
-from tasks.engine.heartbeat import Heartbeat, Registration
+from tasks.engine.heartbeat import Heartbeat
 from tasks.engine.hints import Hints
 from tasks.engine.listening import Listener
 from tasks.engine.logs import engine_logger
@@ -42,6 +42,7 @@ from tasks.engine.outage import Outage
 from tasks.engine.process_state import ProcessState
 from tasks.engine.reaper import Lease, Reaper
 from tasks.engine.recycling import Recycling
+from tasks.engine.registration import Registration
 from tasks.engine.run import ClaimedJob, Run, Surroundings
 from tasks.engine.running import Runner
 from tasks.engine.sessions import named_sessions

@@ -15,7 +15,8 @@ from procrastinate.contrib.django.utils import connector_params
 from programs import PATIENCE_SECONDS, Program, eventually
 
 from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.heartbeat import HURRY, LOCK_CLASS, Heartbeat, Registration, lock_key, outage_of
+from tasks.engine.heartbeat import HURRY, LOCK_CLASS, Heartbeat, lock_key, outage_of
+from tasks.engine.registration import Registration
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

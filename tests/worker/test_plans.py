@@ -24,7 +24,7 @@ from tasks.engine import reaper
 from tasks.engine.claiming import LOOKS, WINDOW_OF_ONE_KIND, Claimer, Places
 from tasks.engine.connections import engine_parameters
 from tasks.engine.floors import MAX_GROUPS, Floors
-from tasks.engine.heartbeat import LOCK_CLASS, Registration
+from tasks.engine.heartbeat import LOCK_CLASS
 from tasks.engine.horizon import Horizon
 from tasks.engine.manager import (
     CLAIM_SQL,
@@ -35,6 +35,7 @@ from tasks.engine.manager import (
 )
 from tasks.engine.outcome import Outcome
 from tasks.engine.progress import PROGRESS_SQL
+from tasks.engine.registration import Registration
 
 pytestmark = pytest.mark.django_db
 

@@ -6,9 +6,10 @@ reads for all, at most 20 times a second: on a notification, and every 2 s witho
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -16,7 +17,6 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
 from myapp.jobs.live.listening import Listener
-from myapp.jobs.live.states import TaskState, task_states
 from myapp.jobs.live.stopping import on_stop
 from myapp.jobs.tracking.selectors import TaskVersion, task_versions
 from myapp.jobs.tracking.states import FINAL
@@ -30,15 +30,20 @@ LINGER_SECONDS = 30.0
 # Thousands whose tasks end together must not ask Django all at once, which has ten connections.
 QUESTIONS_AT_ONCE = 4
 
+# Reads the states of Tasks in the form that a follower shows them in, by id.
+type Reader = Callable[[Iterable[UUID]], Mapping[UUID, Any]]
+# What the followers of each reader have seen.
+type Known = Mapping[Reader, Mapping[UUID, TaskVersion | None]]
+
 
 class Follower:
-    """Somebody who follows one Task; one with `wants_state` is shown all of it."""
+    """Follows one Task: its version, and with `reads` its state as well."""
 
-    def __init__(self, task_id: UUID, *, wants_state: bool) -> None:
+    def __init__(self, task_id: UUID, *, reads: Reader | None = None) -> None:
         self.task_id = task_id
-        self.wants_state = wants_state
+        self.reads = reads
         self.version: TaskVersion | None = None
-        self.state: TaskState | None = None
+        self.state: Any = None  # what `reads` returned for the version
         self.is_dismissed = False
         self._news = asyncio.Event()
 
@@ -68,7 +73,7 @@ class Follower:
         self.is_dismissed = True
         self._news.set()
 
-    def show(self, version: TaskVersion, state: TaskState | None) -> None:
+    def show(self, version: TaskVersion, state: Any) -> None:
         """Show what was read."""
         if version != self.version:
             self.version, self.state = version, state
@@ -77,10 +82,10 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one look at the database found: of all Tasks, and of those that are shown whole."""
+    """What one look at the database found: versions of all Tasks, states by their readers."""
 
-    versions: dict[UUID, TaskVersion]
-    states: dict[UUID, TaskState]
+    versions: Mapping[UUID, TaskVersion]
+    states: Mapping[Reader, Mapping[UUID, Any]]
 
 
 class Hub:
@@ -101,9 +106,9 @@ class Hub:
         self.turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
 
     @contextmanager
-    def following(self, task_id: UUID, *, wants_state: bool = False) -> Iterator[Follower]:
+    def following(self, task_id: UUID, *, reads: Reader | None = None) -> Iterator[Follower]:
         """Follow a Task while the block runs; what is true now is soon shown as news."""
-        follower = Follower(task_id, wants_state=wants_state)
+        follower = Follower(task_id, reads=reads)
         self._followers.setdefault(task_id, set()).add(follower)
         self._run()
         self._read_soon(task_id)
@@ -204,31 +209,38 @@ class Hub:
             if follower in self._followers.get(follower.task_id, ()):
                 self._show(follower, reading)
 
-    def _known(self, ids: set[UUID]) -> dict[UUID, TaskVersion | None]:
-        """Return what those who are shown whole Tasks have seen; None if one has seen nothing."""
-        known: dict[UUID, TaskVersion | None] = {}
+    def _known(self, ids: set[UUID]) -> Known:
+        """Return by reader what its followers have seen of each Task; None: one saw nothing."""
+        seen: dict[Reader, dict[UUID, set[TaskVersion | None]]] = {}
         for task_id in ids:
-            seen = {f.version for f in self._followers.get(task_id, ()) if f.wants_state}
-            if seen:
-                known[task_id] = seen.pop() if len(seen) == 1 else None
-        return known
+            for follower in self._followers.get(task_id, ()):
+                if follower.reads:
+                    by_id = seen.setdefault(follower.reads, {})
+                    by_id.setdefault(task_id, set()).add(follower.version)
+        return {
+            reads: {key: one.pop() if len(one) == 1 else None for key, one in by_id.items()}
+            for reads, by_id in seen.items()
+        }
 
     def _show(self, follower: Follower, reading: Reading) -> None:
         version = reading.versions.get(follower.task_id)
         if version is None:
             follower.dismiss()
-        elif not follower.wants_state:
+        elif follower.reads is None:
             follower.show(version, None)
-        elif state := reading.states.get(follower.task_id):
+        elif state := reading.states[follower.reads].get(follower.task_id):
             follower.show(version, state)
 
 
-def read(ids: set[UUID], known: dict[UUID, TaskVersion | None]) -> Reading:
+def read(ids: set[UUID], known: Known) -> Reading:
     """Read the versions of `ids`, and the states of those in `known` that have another by now."""
     try:
         versions = task_versions(ids)
-        changed = [key for key, version in known.items() if versions.get(key) != version]
-        return Reading(versions, task_states(changed))
+        states = {
+            reads: reads([key for key, one in by_id.items() if versions.get(key) != one])
+            for reads, by_id in known.items()
+        }
+        return Reading(versions, states)
     finally:
         close_old_connections()  # back to the pool
 

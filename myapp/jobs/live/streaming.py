@@ -20,6 +20,7 @@ from myapp.jobs.live.asgi import (
 )
 from myapp.jobs.live.hub import Follower, Hub, hub
 from myapp.jobs.live.seats import SEAT, Seat, Seats, seats
+from myapp.jobs.live.states import task_states
 from myapp.jobs.rest.bodylimit import Application, Receive, Send
 from myapp.jobs.rest.redirects import served_match
 
@@ -51,7 +52,7 @@ class Streaming:
             keeper = Keeper(send, lambda _: seat.is_taken)
             await self._application({**scope, SEAT: seat}, receive, keeper)
             if keeper.answer:
-                with self._hub.following(task_id, wants_state=True) as follower:
+                with self._hub.following(task_id, reads=task_states) as follower:
                     async with dismissed_when_gone(follower, receive):
                         await self._stream(scope, send, follower, keeper.answer).run()
         finally:

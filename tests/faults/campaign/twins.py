@@ -23,13 +23,13 @@ from tasks.engine import connections, heartbeat, horizon, manager, reaper, runni
 from tasks.engine.atomic import AtomicRuns
 from tasks.engine.completion import Completer, Ended
 from tasks.engine.connections import Eras
-from tasks.engine.heartbeat import Registration
 from tasks.engine.listening import Listener
 from tasks.engine.manager import COMPLETE_SQL, complete_parameters
 from tasks.engine.outage import Outage
 from tasks.engine.outcome import outcome_of
 from tasks.engine.reaper import DeadWorker, Lease, Observer, Reaper
 from tasks.engine.recycling import Recycling
+from tasks.engine.registration import Registration
 from tasks.engine.run import Run
 from tasks.engine.running import Runner
 from tasks.engine.work import Implementation

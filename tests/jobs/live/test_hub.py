@@ -381,7 +381,7 @@ def test_only_the_view_s_own_answer_admits_to_a_stream(status: int, admitted: bo
         """Nobody listens."""
 
     async def admission() -> bool | None:
-        follower = Follower(uuid7(), wants_state=True)
+        follower = Follower(uuid7())
         return await Stream(send, follower, Answer(200, [], b""), ask_again)._is_admitted(idle=True)
 
     assert asyncio.run(admission()) is admitted
