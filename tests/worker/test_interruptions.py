@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,12 +23,26 @@ from tasks.engine.statements import Effect
 
 type Deed = Callable[[TaskContext], Any]
 type Do = Callable[[str, Deed], Task]
-SOFT_LIMIT = 0.2
+# So long that a busy machine begins a deed within it.
+SOFT_LIMIT = 0.5
 
 
 @pytest.fixture
 def do(transactional_db: None, settings: Any) -> Iterator[Do]:
-    """Runs a deed under a soft limit of 0.2 s and returns its ended Task."""
+    """Runs a deed under a soft limit and returns its ended Task."""
+    with _doing(atomic_samples.new_app(soft_limit=SOFT_LIMIT), settings) as run:
+        yield run
+
+
+@pytest.fixture
+def do_unlimited(transactional_db: None, settings: Any) -> Iterator[Do]:
+    """Runs a deed without a limit and returns its ended Task."""
+    with _doing(atomic_samples.new_app(), settings) as run:
+        yield run
+
+
+@contextmanager
+def _doing(app: JobsApp, settings: Any) -> Iterator[Do]:
     settings.JOBS_WORKER_HEARTBEAT_SECONDS = 0.5
     numbers = iter(range(1000))
 
@@ -39,7 +53,7 @@ def do(transactional_db: None, settings: Any) -> Iterator[Do]:
         task: Task = eventually(ended.first)
         return task
 
-    with atomic_samples.working(atomic_samples.new_app(soft_limit=SOFT_LIMIT)):
+    with atomic_samples.working(app):
         yield run
 
 
@@ -161,20 +175,20 @@ def _commit_in_a_script(_context: TaskContext) -> None:
     _execute("INSERT INTO django_session VALUES ('effect', '', now()); COMMIT")
 
 
-def test_an_atomic_function_cannot_end_the_transaction_of_its_run(do: Do) -> None:
+def test_an_atomic_function_cannot_end_the_transaction_of_its_run(do_unlimited: Do) -> None:
     for deed in (_commit, _roll_back, _commit_by_driver, _commit_in_a_script):
-        task = do("act", deed)
+        task = do_unlimited("act", deed)
 
         assert (task.status, task.error["code"]) == ("FAILED", "transaction_control"), deed
         assert marks() == set()
 
 
-def test_an_atomic_function_that_has_itself_rolled_back_is_not_done(do: Do) -> None:
+def test_an_atomic_function_that_has_itself_rolled_back_is_not_done(do_unlimited: Do) -> None:
     def deed(_context: TaskContext) -> None:
         leave_mark("effect")
         transaction.set_rollback(True)
 
-    task = do("act", deed)
+    task = do_unlimited("act", deed)
 
     assert (task.status, task.error["code"]) == ("FAILED", "transaction_rolled_back")
     assert marks() == set()
@@ -193,10 +207,10 @@ def _changing_its_job(sql: str) -> Deed:
 
 
 def test_an_atomic_function_that_changes_its_own_job_ends_at_once(
-    worker_app: JobsApp, do: Do
+    worker_app: JobsApp, do_unlimited: Do
 ) -> None:
     for sql in CHANGES_OF_ITS_JOB:
-        task = do("act", _changing_its_job(sql))
+        task = do_unlimited("act", _changing_its_job(sql))
 
         assert (task.status, task.error["code"]) == ("FAILED", "own_job_changed"), sql
         assert task.attempts == 1
