@@ -20,8 +20,9 @@ from myapp.jobs.live.waiting import Waiting
 from myapp.jobs.observability.middleware import CALLER, CALLER_ID
 from myapp.jobs.tracking.selectors import TaskVersion
 
-# Longer than the hub needs between two reads, shorter than it lets pass without one.
-SOON_SECONDS = 1.0
+# Shorter than the hub of these tests lets pass without a read, long for a busy machine.
+SOON_SECONDS = 20.0
+REREAD_SECONDS = 60.0
 
 
 class Database:
@@ -56,6 +57,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     database = Database()
     monkeypatch.setattr(hub_module, "read", database.read)
     monkeypatch.setattr(hub_module, "Listener", Deaf)
+    monkeypatch.setattr(hub_module, "REREAD_SECONDS", REREAD_SECONDS)
     return database
 
 
@@ -91,6 +93,7 @@ def test_twin_without_a_read_after_registering_that_end_is_lost(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Hub, "_read_soon", lambda _hub, _task_id: None)
+    monkeypatch.setitem(globals(), "SOON_SECONDS", 0.5)
 
     with pytest.raises(AssertionError):
         test_an_end_just_as_one_begins_to_follow_is_not_lost(database)
@@ -139,14 +142,18 @@ def test_who_joins_while_it_is_read_is_shown_nothing_older(database: Database) -
     assert asyncio.run(follow(Hub())) == "PROCESSING"
 
 
-def test_an_end_that_nobody_was_told_of_is_found_within_seconds(database: Database) -> None:
+def test_an_end_that_nobody_was_told_of_is_found_within_seconds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "REREAD_SECONDS", 0.5)
+
     async def follow(hub: Hub) -> bool:
         task_id = uuid7()
         database.write(task_id, "PROCESSING")
         with hub.following(task_id) as follower:
             await follower.news(within=SOON_SECONDS)
             database.write(task_id, "FAILED")
-            return await follower.end(within=3 * hub_module.REREAD_SECONDS)
+            return await follower.end(within=SOON_SECONDS)
 
     assert asyncio.run(follow(Hub()))
 
