@@ -52,7 +52,7 @@ lint: $(INSTALLED) ## ruff, mypy, import contracts, bandit, dead code, migration
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/bandit -q -c pyproject.toml -r manage.py myproj myapp tasks
+	@$(VENV)/bin/bandit -q -c pyproject.toml -r manage.py pgjobs myproj myapp tasks
 	@$(VENV)/bin/vulture
 	@$(PYTHON) manage.py pg run --throwaway -- $(PYTHON) manage.py lintmigrations
 	@$(PYTHON) manage.py audit

@@ -15,10 +15,10 @@ import psycopg
 
 from benchmarks.environment import HOME, LOGS, Servers
 from benchmarks.http_load import free_port, wait_until_open
-from myapp.dev.binaries import installed_binaries, may_reach
-from myapp.dev.cluster import ENVIRONMENT
-from myapp.dev.home import SHARED, server_account
-from myapp.dev.process import Account, spawn
+from pgjobs.dev.binaries import installed_binaries, may_reach
+from pgjobs.dev.cluster import ENVIRONMENT
+from pgjobs.dev.home import SHARED, server_account
+from pgjobs.dev.process import Account, spawn
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 POSTGRES_SETTINGS = {

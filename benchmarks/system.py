@@ -13,7 +13,7 @@ from psycopg import sql
 
 from benchmarks.environment import LOGS, MARKS, ROOT, connect
 from benchmarks.mark import ENVIRONMENT as MARKS_VARIABLE
-from myapp.dev.process import spawn
+from pgjobs.dev.process import spawn
 
 PYTHON = sys.executable
 BIN = Path(sys.executable).parent

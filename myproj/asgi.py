@@ -18,10 +18,10 @@ from django.core.asgi import get_asgi_application  # noqa: E402
 
 django_application = get_asgi_application()
 
-from myapp.jobs.live.streaming import Streaming  # noqa: E402 # after the registry is ready
-from myapp.jobs.live.waiting import Waiting  # noqa: E402
-from myapp.jobs.rest.bodylimit import BodyLimit  # noqa: E402
-from myapp.jobs.throttles.fairness import fair_share  # noqa: E402
+from pgjobs.api.http.bodylimit import BodyLimit  # noqa: E402
+from pgjobs.api.live.streaming import Streaming  # noqa: E402 # after the registry is ready
+from pgjobs.api.live.waiting import Waiting  # noqa: E402
+from pgjobs.api.throttles.fairness import fair_share  # noqa: E402
 
 shared = fair_share(django_application)
 bounded = BodyLimit(shared, max_bytes=settings.JOBS_REQUEST_MAX_BYTES)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from psycopg.conninfo import conninfo_to_dict
 
-from myapp.jobs.hanging import WatchedConnection
+from pgjobs.database.hanging import WatchedConnection
 
 Role = Literal["web", "worker", "migrate", "command"]
 
@@ -76,7 +76,7 @@ def database_settings(
     }
     # What the URL says wins over our defaults.
     default["OPTIONS"] = {**KEEPALIVES, **_server_options(role), **target}
-    # What runs with every job is prepared (myapp/jobs/prepared.py); Django's own never are.
+    # What runs with every job is prepared (pgjobs/database/prepared.py); Django's own never are.
     default["OPTIONS"].setdefault("prepare_threshold", PREPARE_THRESHOLD)
     default.update(_holding(role))
     if role == "web":

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from django.utils.csp import CSP
 
-from myapp.dev.postgres import embedded_url
 from myproj import env
 from myproj.database import Role, database_settings
+from pgjobs.dev.postgres import embedded_url
 
 BASE_DIR = env.BASE_DIR
 
@@ -95,23 +95,23 @@ INSTALLED_APPS = [
     *(["drf_spectacular_sidecar"] if find_spec("drf_spectacular_sidecar") else []),
     "knox",
     # Before the library, one of whose commands it replaces.
-    "myapp.jobs.workers",
+    "pgjobs.workers",
     "procrastinate.contrib.django",
-    "myapp.dev",
-    "myapp.jobs.observability",
-    "myapp.jobs.tracking",
-    "myapp.jobs.throttles",
-    "myapp.jobs.idempotency",
-    "myapp.jobs.audit",
-    "myapp.jobs.access",
-    "myapp.jobs.tokens",
-    "myapp.jobs.dashboard",
+    "pgjobs.dev",
+    "pgjobs.observe",
+    "pgjobs.tracking",
+    "pgjobs.api.throttles",
+    "pgjobs.api.keys",
+    "pgjobs.access.audit",
+    "myapp.access",
+    "pgjobs.api.tokens",
+    "myapp.pages",
     "myapp.users",
 ]
 
 MIDDLEWARE = [
-    "myapp.jobs.observability.middleware.RequestMiddleware",
-    "myapp.jobs.rest.redirects.SameRequestMiddleware",
+    "pgjobs.observe.middleware.RequestMiddleware",
+    "pgjobs.api.http.redirects.SameRequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -119,7 +119,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "myapp.jobs.audit.services.AuditMiddleware",
+    "pgjobs.access.audit.services.AuditMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -165,7 +165,7 @@ LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
 PASSWORD_HASHERS = [
-    "myapp.jobs.access.hashing.BoundedPBKDF2PasswordHasher",
+    "pgjobs.access.hashing.BoundedPBKDF2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.ScryptPasswordHasher",
@@ -204,7 +204,7 @@ _smtp_mailer: dict[str, Any] = {
     },
 }
 _file_mailer: dict[str, Any] = {
-    "BACKEND": "myapp.dev.mail.ReadableFileBackend",
+    "BACKEND": "pgjobs.dev.mail.ReadableFileBackend",
     "OPTIONS": {"file_path": BASE_DIR / "var" / "mail"},
 }
 MAILERS = {"default": _smtp_mailer if env.IN_PRODUCTION else _file_mailer}
@@ -214,17 +214,17 @@ MAILERS = {"default": _smtp_mailer if env.IN_PRODUCTION else _file_mailer}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         # The first one names itself in the WWW-Authenticate header of a 401.
-        "myapp.jobs.tokens.authentication.TokenAuthentication",
+        "pgjobs.api.tokens.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["myapp.jobs.rest.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["pgjobs.api.http.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "myapp.jobs.rest.negotiation.ReadableNegotiation",
-    "DEFAULT_PAGINATION_CLASS": "myapp.jobs.rest.pagination.IdCursorPagination",
-    "DEFAULT_THROTTLE_CLASSES": ["myapp.jobs.throttles.throttling.CallerThrottle"],
-    "EXCEPTION_HANDLER": "myapp.jobs.throttles.refusals.exception_handler",
-    "DEFAULT_SCHEMA_CLASS": "myapp.jobs.rest.schema.ApiSchema",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "pgjobs.api.http.negotiation.ReadableNegotiation",
+    "DEFAULT_PAGINATION_CLASS": "pgjobs.api.http.pagination.IdCursorPagination",
+    "DEFAULT_THROTTLE_CLASSES": ["pgjobs.api.throttles.throttling.CallerThrottle"],
+    "EXCEPTION_HANDLER": "pgjobs.api.throttles.refusals.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "pgjobs.api.openapi.schema.ApiSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 REST_KNOX = {"TOKEN_TTL": timedelta(days=env.JOBS_TOKEN_DAYS), "AUTH_HEADER_PREFIX": "Token"}
@@ -244,7 +244,7 @@ SPECTACULAR_SETTINGS = {
     # Strings that may not be empty say so.
     "ENFORCE_NON_BLANK_FIELDS": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {"TaskStatus": "myapp.jobs.tracking.states.TaskStatus"},
+    "ENUM_NAME_OVERRIDES": {"TaskStatus": "pgjobs.tracking.states.TaskStatus"},
     # Files of our own host, and nothing sent to a validator elsewhere.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -264,7 +264,7 @@ SECURE_CSP = {
     "form-action": [CSP.SELF],
     "frame-ancestors": [CSP.NONE],
 }
-CSRF_FAILURE_VIEW = "myapp.jobs.rest.errorpages.csrf_failure"
+CSRF_FAILURE_VIEW = "myapp.pages.errorpages.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 JOBS_BEHIND_TLS_PROXY = env.JOBS_BEHIND_TLS_PROXY
@@ -293,10 +293,10 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "no_job_arguments": {"()": "myapp.jobs.observability.logs.NoJobArguments"},
+        "no_job_arguments": {"()": "pgjobs.observe.logs.NoJobArguments"},
     },
     "formatters": {
-        "structured": {"()": "myapp.jobs.observability.logs.formatter", "style": env.LOG_FORMAT},
+        "structured": {"()": "pgjobs.observe.logs.formatter", "style": env.LOG_FORMAT},
     },
     "handlers": {
         "console": {

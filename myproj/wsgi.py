@@ -9,6 +9,6 @@ from django.core.wsgi import get_wsgi_application  # the role is read by setting
 
 django_application = get_wsgi_application()
 
-from myapp.jobs.rest.bodylimit import ContentTypeCheck  # noqa: E402 # after the registry is ready
+from pgjobs.api.http.bodylimit import ContentTypeCheck  # noqa: E402 # after the registry is ready
 
 application = ContentTypeCheck(django_application)

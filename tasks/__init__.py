@@ -13,8 +13,8 @@ if not apps.ready:
     django.setup()
 
 from myapp import tasks as menu  # Django comes first
-from myapp.jobs.discovery import declared_specs, worker_modules
-from tasks.engine.app import JobsApp
+from pgjobs.defer.discovery import declared_specs, worker_modules
+from pgjobs.worker.app import JobsApp
 
 # Every module beside this one holds task functions; the engine is a package and holds none.
 _task_modules = [

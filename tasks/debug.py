@@ -3,8 +3,8 @@
 from typing import Any
 
 from myapp import tasks as menu
+from pgjobs.worker.run.context import TaskContext
 from tasks import app
-from tasks.engine.context import TaskContext
 
 
 @app.implements(menu.debug_task)

@@ -8,9 +8,9 @@ from typing import Any
 from django.conf import settings
 
 from myapp import tasks as menu
-from myapp.jobs.audit.services import entries_prune
-from myapp.jobs.idempotency.services import keys_prune
-from myapp.jobs.tracking.services import tasks_prune, tasks_to_prune
+from pgjobs.access.audit.services import entries_prune
+from pgjobs.api.keys.services import keys_prune
+from pgjobs.tracking.services import tasks_prune, tasks_to_prune
 from tasks import app
 
 logger = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from myapp import tasks as menu
-from myapp.jobs.json_values import fitting
 from myapp.users.selectors import UserCursor, user_aget, user_list
 from myapp.users.serializers import UserOutput
 from myapp.users.services import user_create, user_delete, user_update
+from pgjobs.contract.json_values import fitting
+from pgjobs.worker.run.context import TaskContext
 from tasks import app
-from tasks.engine.context import TaskContext
 
 # For the keys around the list of users.
 RESULT_FRAME_BYTES = 1024

@@ -16,8 +16,8 @@ from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
-from myapp.dev.template import TEMPLATE_DATABASE
-from myapp.jobs.tracking.models import Task
+from pgjobs.dev.template import TEMPLATE_DATABASE
+from pgjobs.tracking.models import Task
 
 pytest_plugins = ["process_fixtures"]
 

@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-import tasks.engine
 from benchmarks.mark import mark
+from pgjobs import worker
 
 BATCH = 100
-SQL = Path(tasks.__path__[0]) / "engine" / "sql"
-CLAIM = (SQL / "claim.sql").read_text()
-COMPLETE = (SQL / "complete.sql").read_text()
+ENGINE = Path(worker.__file__).parent
+CLAIM = (ENGINE / "claim" / "sql" / "claim.sql").read_text()
+COMPLETE = (ENGINE / "complete" / "sql" / "complete.sql").read_text()
 
 
 def main() -> None:

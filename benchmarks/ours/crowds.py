@@ -166,9 +166,9 @@ def _filled() -> tuple[tuple[str, str], str, str]:
     from django.utils import timezone  # noqa: PLC0415
     from knox.models import get_token_model  # noqa: PLC0415
 
-    from myapp.jobs.bridge import owned_by  # noqa: PLC0415
-    from myapp.jobs.tracking.models import Task  # noqa: PLC0415
     from myapp.tasks import list_users  # noqa: PLC0415
+    from pgjobs.defer.bridge import owned_by  # noqa: PLC0415
+    from pgjobs.tracking.models import Task  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
     users = get_user_model().objects

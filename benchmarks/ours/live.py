@@ -153,7 +153,7 @@ async def measure_waiters(clients: Clients, ids: list[str]) -> dict[str, float]:
 
 
 async def _report(clients: Clients, ids: list[str], number: int) -> float:
-    from tasks.engine.progress import PROGRESS_SQL  # noqa: PLC0415 # Django comes first
+    from pgjobs.worker.run.progress import PROGRESS_SQL  # noqa: PLC0415 # Django comes first
 
     task_id = ids[number % len(ids)]
     percent = 1 + number // len(ids) + number % 90
@@ -231,8 +231,8 @@ def main() -> None:
     from django.core.management import call_command  # noqa: PLC0415
     from knox.models import get_token_model  # noqa: PLC0415
 
-    from myapp.jobs.bridge import owned_by  # noqa: PLC0415
     from myapp.tasks import list_users  # noqa: PLC0415
+    from pgjobs.defer.bridge import owned_by  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
     user = get_user_model().objects.create_superuser("bench", "bench@example.org", "x")

@@ -1,6 +1,6 @@
 """What the benchmark defers: the same work as the peers' tasks do."""
 
-from myapp.jobs.bridge import declare
+from pgjobs.defer.bridge import declare
 
 
 @declare(queue="bench")

@@ -235,7 +235,7 @@ def _set_up_django(database: str) -> None:
 
 def _specs() -> dict[str, Any]:
     from benchmarks.ours import menu  # noqa: PLC0415 # once Django is set up
-    from myapp.jobs.bridge import specs_in  # noqa: PLC0415
+    from pgjobs.defer.bridge import specs_in  # noqa: PLC0415
 
     return specs_in(vars(menu))
 

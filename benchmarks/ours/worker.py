@@ -10,7 +10,7 @@ import django
 django.setup()
 
 from benchmarks.ours import menu
-from myapp.jobs.bridge import specs_in
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import specs_in
+from pgjobs.worker.app import JobsApp
 
 app = JobsApp(specs=specs_in(vars(menu)), import_paths=["benchmarks.ours.functions"])

@@ -20,7 +20,7 @@ REQUIREMENTS = Path("requirements", "base.txt")
 SAME_ON_BOTH = ["*.py", "ours/menu.py", "ours/functions.py"]
 
 # Says where the worker's code comes from: `system.Processes` gives ROOT to the worker.
-WHERE = "import tasks.engine, benchmarks.environment as e; print(tasks.engine.__file__, e.ROOT)"
+WHERE = "import pgjobs.worker as w, benchmarks.environment as e; print(w.__file__, e.ROOT)"
 
 
 class SideError(Exception):

@@ -11,10 +11,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from myapp import tasks
-from myapp.jobs.rest.door import accepted, deferring
-from myapp.jobs.rest.idempotency import answer_once
-from myapp.jobs.rest.operations import AcceptingOperation, describe_accepting
-from myapp.jobs.rest.strictness import refuse_query
 from myapp.users.accounts import applicant, enter
 from myapp.users.errors import UsernameTakenError
 from myapp.users.serializers import (
@@ -24,6 +20,10 @@ from myapp.users.serializers import (
     UserUpdateInput,
 )
 from myapp.users.throttles import SignupThrottle
+from pgjobs.api.door.door import accepted, deferring
+from pgjobs.api.door.operations import AcceptingOperation, describe_accepting
+from pgjobs.api.http.strictness import refuse_query
+from pgjobs.api.keys.header import answer_once
 
 
 class UserListApi(APIView):

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from myapp.errors import AppError
+from pgjobs.errors import AppError
 
 
 class UsernameTakenError(AppError):

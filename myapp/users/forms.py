@@ -8,7 +8,6 @@ from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from myapp.jobs.access.hashing import MAX_PASSWORD_LENGTH
 from myapp.users.models import User
 from myapp.users.names import (
     MAX_ADDRESS_LENGTH,
@@ -17,6 +16,7 @@ from myapp.users.names import (
     normal_address,
     normal_username,
 )
+from pgjobs.access.hashing import MAX_PASSWORD_LENGTH
 
 
 class AddressField(forms.EmailField):

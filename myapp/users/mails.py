@@ -5,8 +5,8 @@ from typing import Any
 from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
 
-from myapp.jobs.throttles.services import Quota, count_request
 from myapp.users.models import User
+from pgjobs.api.throttles.services import Quota, count_request
 
 _DAY_SECONDS = 24 * 3600
 

@@ -14,13 +14,13 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 from knox.models import get_token_model
 
-from myapp.jobs.prepared import prepared_cursor
 from myapp.users.names import (
     MAX_ADDRESS_LENGTH,
     check_mailable,
     normal_address,
     normal_username,
 )
+from pgjobs.database.prepared import prepared_cursor
 
 _WRITE_HASH_SQL = (Path(__file__).parent / "sql" / "write_hash.sql").read_text()
 NAME_TAKEN = "A user has this name, perhaps in other letters."

@@ -9,13 +9,6 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from myapp.jobs.access.hashing import MAX_PASSWORD_LENGTH
-from myapp.jobs.rest.serializers import (
-    StrictBooleanField,
-    StrictCharField,
-    StrictEmailField,
-    StrictSerializer,
-)
 from myapp.users.errors import BadCursorError
 from myapp.users.models import User
 from myapp.users.names import (
@@ -26,6 +19,13 @@ from myapp.users.names import (
     normal_username,
 )
 from myapp.users.selectors import MAX_PAGE, UserCursor
+from pgjobs.access.hashing import MAX_PASSWORD_LENGTH
+from pgjobs.api.http.serializers import (
+    StrictBooleanField,
+    StrictCharField,
+    StrictEmailField,
+    StrictSerializer,
+)
 
 
 class UsernameField(StrictCharField):

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from myapp.jobs.access.login import limited_password_change
 from myapp.users import apis, views
+from pgjobs.api.throttles.login import limited_password_change
 
 urlpatterns = [
     path("signup/", views.signup, name="signup"),

@@ -1,6 +1,6 @@
 """How often an address may sign up."""
 
-from myapp.jobs.throttles.throttling import AddressThrottle
+from pgjobs.api.throttles.throttling import AddressThrottle
 
 
 class SignupThrottle(AddressThrottle):

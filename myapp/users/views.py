@@ -16,7 +16,6 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from myapp import tasks
-from myapp.jobs.throttles.refusals import throttled_by
 from myapp.users.accounts import activate, activation_user, renew_activation_mail, sign_up
 from myapp.users.errors import (
     ActivationLinkExpiredError,
@@ -27,6 +26,7 @@ from myapp.users.forms import ActivationForm, PasswordResetForm, SignupForm
 from myapp.users.models import User
 from myapp.users.passwords import end_access
 from myapp.users.throttles import ResetThrottle, SignupThrottle
+from pgjobs.api.throttles.refusals import throttled_by
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

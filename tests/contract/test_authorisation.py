@@ -17,10 +17,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.renderers import JSONRenderer
 from rest_framework.test import APIClient
 
-from myapp.jobs.bridge import owned_by
-from myapp.jobs.rest.options import OPTION_NAMES
-from myapp.jobs.tokens.models import Terms
-from myapp.jobs.tracking.models import Task
+from pgjobs.api.door.options import OPTION_NAMES
+from pgjobs.api.tokens.models import Terms
+from pgjobs.defer.bridge import owned_by
+from pgjobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db
 

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from myapp.jobs.bridge import owned_by
-from myapp.jobs.rest.parsers import StrictJSONParser
+from pgjobs.api.http.parsers import StrictJSONParser
+from pgjobs.defer.bridge import owned_by
 
 pytestmark = pytest.mark.django_db
 

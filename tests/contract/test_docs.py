@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import myapp
+import pgjobs
 import tasks
-from myapp.errors import AppError
-from myapp.jobs.tracking.states import EndCode
+from pgjobs.errors import AppError
+from pgjobs.tracking.states import EndCode
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
@@ -39,7 +40,7 @@ def _make_targets() -> list[str]:
 
 
 def _management_commands() -> list[str]:
-    files = (PROJECT / "myapp").rglob("management/commands/*.py")
+    files = (PROJECT / "pgjobs").rglob("management/commands/*.py")
     return sorted(file.stem for file in files if file.stem != "__init__")
 
 
@@ -60,10 +61,11 @@ def _errors(base: type[AppError]) -> Iterator[type[AppError]]:
 
 
 def _error_codes() -> set[str]:
-    for package in (myapp, tasks):
+    for package in (pgjobs, myapp, tasks):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    ours = (error for error in _errors(AppError) if error.__module__.startswith(("myapp", "tasks")))
+    names = ("pgjobs", "myapp", "tasks")
+    ours = (error for error in _errors(AppError) if error.__module__.startswith(names))
     ends = {code for name, code in inspect.getmembers(EndCode) if name.isupper()}
     return {AppError.code, *ends} | {error.code for error in ours}
 

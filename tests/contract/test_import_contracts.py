@@ -12,7 +12,7 @@ from programs import PROJECT, SCRIPTS
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages, to plant imports in."""
     root = tmp_path_factory.mktemp("copy")
-    for name in ("myproj", "myapp", "tasks"):
+    for name in ("pgjobs", "myproj", "myapp", "tasks"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, root / name, ignore=ignored)
     shutil.copy(PROJECT / "pyproject.toml", root)
@@ -39,22 +39,30 @@ def test_the_contracts_hold(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "planted", "contract"),
     [
-        ("myapp/jobs/rest/door.py", "import tasks.engine.run", "The worker is imported by nobody"),
+        (
+            "pgjobs/api/door/door.py",
+            "import pgjobs.worker.run.run",
+            "The worker is imported by nobody",
+        ),
         (
             "myproj/urls.py",
             "def f():\n    from tasks import app",
             "The worker is imported by nobody",
         ),
-        ("myapp/jobs/tracking/models.py", "import myproj.env", "myapp does not know the project"),
-        ("myapp/jobs/rest/door.py", "import myapp.tasks", "The domain knows the menu"),
-        ("myapp/tasks.py", "import myapp.jobs.tracking.models", "The menu imports the bridge only"),
+        ("pgjobs/tracking/models.py", "import myproj.env", "The library knows no project"),
+        ("myapp/users/models.py", "import myproj.env", "myapp does not know the project"),
+        ("pgjobs/api/door/door.py", "import myapp.tasks", "The library knows no project"),
+        ("myapp/tasks.py", "import myapp.users.models", "The domain knows the menu"),
+        ("myapp/tasks.py", "import pgjobs.tracking.models", "The menu imports the bridge only"),
         ("myapp/tasks.py", "import rest_framework", "The menu imports the bridge only"),
-        ("myapp/jobs/bridge.py", "import myapp.jobs.tracking.models", "The bridge is light"),
-        ("myapp/jobs/retries.py", "import rest_framework", "The bridge is light"),
-        ("myapp/jobs/tracking/selectors.py", "import myapp.jobs.tracking.apis", "Inside a room"),
-        ("myapp/jobs/tracking/models.py", "import myapp.jobs.tracking.selectors", "Inside a room"),
-        ("myapp/jobs/tracking/models.py", "import myapp.jobs.dashboard.views", "Rooms of the"),
-        ("tasks/engine/run.py", "import myapp.tasks", "The engine does not know the menu"),
+        ("pgjobs/defer/bridge.py", "import pgjobs.tracking.models", "The bridge is light"),
+        ("pgjobs/contract/retries.py", "import rest_framework", "The bridge is light"),
+        ("pgjobs/tracking/selectors.py", "import pgjobs.api.tasks.apis", "Inside a room"),
+        ("pgjobs/tracking/models.py", "import pgjobs.tracking.selectors", "Inside a room"),
+        ("pgjobs/tracking/models.py", "import myapp.pages.views", "The library knows no project"),
+        ("pgjobs/tracking/models.py", "import pgjobs.follow.hub", "Rooms of the library"),
+        ("pgjobs/worker/run/run.py", "import pgjobs.worker.app", "Rooms of the worker"),
+        ("pgjobs/worker/run/run.py", "import myapp.tasks", "The engine does not know the menu"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(

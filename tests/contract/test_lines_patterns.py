@@ -25,11 +25,11 @@ from programs import PROJECT, Program, eventually
 from rest_framework.test import APIClient
 
 from myapp import tasks as menu
-from myapp.jobs import testing
-from myapp.jobs.bridge import Deferred, declare
-from myapp.jobs.observability.logs import formatter
-from myapp.jobs.tracking.models import Task
 from myapp.users.models import User
+from pgjobs import testing
+from pgjobs.defer.bridge import Deferred, declare
+from pgjobs.observe.logs import formatter
+from pgjobs.tracking.models import Task
 
 ADA = {"email": "ada@example.org", "password": "of-the-engine"}
 SAMPLES = "job_samples.app"
@@ -217,7 +217,7 @@ def write_and_fail() -> None:
 
 @pytest.mark.django_db
 def test_eager_errors_are_raised_and_noted(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.engine.app import JobsApp
+    from pgjobs.worker.app import JobsApp
 
     app = JobsApp(specs={"write_and_fail": write_and_fail}, import_paths=[])
 
@@ -253,7 +253,7 @@ def test_eager_mode_is_refused_in_production() -> None:
 def test_worker_app_is_loaded_at_the_call() -> None:
     ended = _python(
         "import sys, django; django.setup()\n"
-        "import myapp.jobs.testing, myapp.tasks, myproj.urls\n"
+        "import pgjobs.testing, myapp.tasks, myproj.urls\n"
         "from django.conf import settings\n"
         "print(settings.JOBS_WORKER_APP, 'tasks' in sys.modules)"
     )

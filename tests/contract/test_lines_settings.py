@@ -208,7 +208,7 @@ def test_gate_runs_the_suite_with_branch_coverage_of_80() -> None:
     assert "/pytest" in _recipe("test")
     assert coverage["run"]["branch"] is True
     assert coverage["report"]["fail_under"] >= 80
-    assert set(coverage["run"]["source"]) == {"myproj", "myapp", "tasks"}
+    assert set(coverage["run"]["source"]) == {"pgjobs", "myproj", "myapp", "tasks"}
 
 
 def test_gate_runs_the_suite_on_python_312_too() -> None:

@@ -17,9 +17,9 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
 
 from myapp import tasks as menu
-from myapp.jobs import testing
-from myapp.jobs.tracking.models import Attempt, Task
 from myapp.users.models import User
+from pgjobs import testing
+from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = pytest.mark.django_db
 

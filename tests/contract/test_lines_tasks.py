@@ -15,11 +15,11 @@ from programs import PROJECT
 from rest_framework.test import APIClient
 
 from myapp import tasks as menu
-from myapp.jobs import testing
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.json_values import JSONTooLargeError
-from myapp.jobs.tracking.models import Task
 from myapp.users.models import User
+from pgjobs import testing
+from pgjobs.contract.json_values import JSONTooLargeError
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db
 
@@ -136,7 +136,7 @@ def test_statuses_are_the_same_five_words(client: APIClient, browser: Client) ->
 
 @pytest.mark.django_db(transaction=True)
 def test_updated_at_moves_with_the_run(client: APIClient, run_jobs: Callable[..., None]) -> None:
-    from tasks.engine.progress import PROGRESS_SQL
+    from pgjobs.worker.run.progress import PROGRESS_SQL
 
     deferred = job_samples.give_back.defer(value={})
     seen = [_status(client, deferred)["updated_at"]]

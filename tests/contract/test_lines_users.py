@@ -10,9 +10,9 @@ from programs import Program, eventually
 from rest_framework.test import APIClient
 
 from myapp import tasks as menu
-from myapp.jobs import testing
-from myapp.jobs.tracking.models import Task
 from myapp.users.models import User
+from pgjobs import testing
+from pgjobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db
 

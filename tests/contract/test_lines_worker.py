@@ -28,10 +28,10 @@ from programs import PROJECT, Program, eventually
 from rest_framework.test import APIClient
 
 from myapp import tasks as menu
-from myapp.jobs import testing
-from myapp.jobs.bridge import NO_RETRY, Deferred, ItemsRefusedError, TaskSpec, declare
-from myapp.jobs.tracking.models import Attempt, Task
 from myapp.users.models import User
+from pgjobs import testing
+from pgjobs.defer.bridge import NO_RETRY, Deferred, ItemsRefusedError, TaskSpec, declare
+from pgjobs.tracking.models import Attempt, Task
 
 type StartProgram = Callable[..., Program]
 
@@ -261,7 +261,7 @@ def test_declarations_of_an_app_load_no_worker() -> None:
         "import os, sys; sys.path.insert(0, 'tests/support')\n"
         "os.environ['DJANGO_SETTINGS_MODULE'] = 'settings_with_apps'\n"
         "import django; django.setup(); import letters.tasks\n"
-        "print([n for n in ('letters.worker', 'tasks', 'myapp.jobs.worker') if n in sys.modules])"
+        "print([n for n in ('letters.worker', 'tasks', 'pgjobs.worker_app') if n in sys.modules])"
     )
 
     assert loaded == "[]"
@@ -290,8 +290,8 @@ def look_around() -> None:
 
 @pytest.mark.django_db
 def test_context_offers_these_things(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.engine.app import JobsApp
-    from tasks.engine.context import TaskContext
+    from pgjobs.worker.app import JobsApp
+    from pgjobs.worker.run.context import TaskContext
 
     seen: list[Any] = []
     app = JobsApp(specs={"look_around": look_around}, import_paths=[])
@@ -320,8 +320,8 @@ def write_user(fails: bool) -> None:
 
 def _work_atomically() -> None:
     """Run a worker in this process, which implements `write_user` atomically, until all is done."""
-    from tasks.engine.app import JobsApp
-    from tasks.engine.context import TaskContext
+    from pgjobs.worker.app import JobsApp
+    from pgjobs.worker.run.context import TaskContext
 
     app = JobsApp(specs={"write_user": write_user}, import_paths=[])
 

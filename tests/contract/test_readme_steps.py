@@ -13,7 +13,7 @@ from programs import PROJECT
 
 pytestmark = pytest.mark.long
 
-COPIED = ("myapp", "myproj", "tasks", "tests", "manage.py", "pyproject.toml")
+COPIED = ("pgjobs", "myapp", "myproj", "tasks", "tests", "manage.py", "pyproject.toml")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MOST_LINES = 15
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from programs import PROJECT, Program
 
-from myapp.jobs.tracking.models import Task
 from myapp.users.models import User
+from pgjobs.tracking.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

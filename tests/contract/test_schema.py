@@ -7,8 +7,8 @@ from django.core.management import call_command
 from django.db import connection, models
 from knox.models import get_token_model
 
-from myapp.jobs import deferral
-from myapp.jobs.tracking.models import Task
+from pgjobs.defer import deferral
+from pgjobs.tracking.models import Task
 
 
 @pytest.mark.django_db
@@ -32,7 +32,7 @@ def test_every_key_of_ours_holds_64_bits() -> None:
     keys = [
         field
         for config in apps.get_app_configs()
-        if config.name.startswith("myapp.")
+        if config.name.startswith(("pgjobs.", "myapp."))
         for model in config.get_models()
         for field in model._meta.get_fields()
         if isinstance(field, models.Field) and (field.primary_key or field.is_relation)

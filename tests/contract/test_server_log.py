@@ -10,7 +10,7 @@ from pgbouncer import transaction_pooler
 from programs import Program
 from psycopg import connect
 
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev.postgres import PostgresServer
 
 __all__ = ["running", "server", "start"]
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 from programs import Program, eventually
 
-from myapp.jobs.bridge import owned_by
+from pgjobs.defer.bridge import owned_by
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 

@@ -17,8 +17,8 @@ from crash_ledgers import Tally, deaths, rows, tally, unfinished
 from crash_points import POINTS
 from programs import PATIENCE_SECONDS, Program, eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -10,7 +10,7 @@ from own_server import ask, migrate, server, start
 from process_fixtures import serve
 from programs import Program, eventually
 
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev.postgres import PostgresServer
 
 __all__ = ["server", "start"]
 

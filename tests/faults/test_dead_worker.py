@@ -13,9 +13,9 @@ import pytest
 from crash_ledgers import rows, starts_of
 from programs import Program, eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.heartbeat import lock_key
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.alive.heartbeat import lock_key
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -19,7 +19,7 @@ from cutting_proxy import CuttingProxy
 from django.db import connection
 from process_fixtures import Web
 
-from myapp.jobs.idempotency.models import Key
+from pgjobs.api.keys.models import Key
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -15,7 +15,7 @@ import pytest
 from crash_ledgers import effects_of, rows, starts_of
 from programs import Program, eventually
 
-from myapp.jobs.bridge import Deferred
+from pgjobs.defer.bridge import Deferred
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -17,12 +17,12 @@ from own_server import WORKER
 from programs import Program, eventually
 from tcp_proxy import Link, TcpProxy
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.cutting import cut
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine import atomic
-from tasks.engine.atomic import DEAF_SECONDS, _cancel_or_cut
-from tasks.engine.connections import CANCEL_SECONDS
+from pgjobs.database.cutting import cut
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.database.connections import CANCEL_SECONDS
+from pgjobs.worker.execute import atomic
+from pgjobs.worker.execute.atomic import DEAF_SECONDS, _cancel_or_cut
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

@@ -16,7 +16,7 @@ from programs import Program, eventually
 from psycopg import connect
 from tcp_proxy import TcpProxy
 
-from myapp.jobs.hanging import HUNG_SECONDS, STATEMENT_SECONDS
+from pgjobs.database.hanging import HUNG_SECONDS, STATEMENT_SECONDS
 
 __all__ = ["running", "server", "start"]
 

@@ -16,8 +16,8 @@ from own_server import ask, migrate, server, start
 from programs import PATIENCE_SECONDS, Program, eventually
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from myapp.dev import postgres
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev import postgres
+from pgjobs.dev.postgres import PostgresServer
 
 __all__ = ["server", "start"]
 

@@ -17,7 +17,7 @@ from psycopg import connect
 from standbys import cut_off, promote, restored_from, standby_of
 from tcp_proxy import NOWHERE, TcpProxy
 
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev.postgres import PostgresServer
 
 __all__ = ["running", "server", "start"]
 

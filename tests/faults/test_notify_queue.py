@@ -11,8 +11,8 @@ from http_calls import call
 from own_server import WORKER, add_job, ask, has_succeeded, migrate, server, start
 from programs import Program, eventually
 
-from myapp.dev import postgres
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev import postgres
+from pgjobs.dev.postgres import PostgresServer
 from tests.faults.campaign.world import free_port
 
 __all__ = ["server", "start"]

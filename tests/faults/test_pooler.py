@@ -12,8 +12,8 @@ from own_server import WORKER
 from pgbouncer import transaction_pooler
 from programs import Program, eventually
 
-from myapp.jobs.bridge import Deferred, TaskSpec
-from myapp.jobs.tracking.models import Attempt, Task
+from pgjobs.defer.bridge import Deferred, TaskSpec
+from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = [
     pytest.mark.long,

@@ -7,7 +7,7 @@ import pytest
 from own_server import WORKER, add_job, ask, has_succeeded, migrate, server, start
 from programs import Program, eventually
 
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev.postgres import PostgresServer
 
 __all__ = ["server", "start"]
 

@@ -17,7 +17,7 @@ from http_calls import call
 from process_fixtures import StartWeb, free_port
 from programs import Program, eventually
 
-from myapp.jobs.tracking.models import Task
+from pgjobs.tracking.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 

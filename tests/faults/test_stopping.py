@@ -13,8 +13,8 @@ import stopping_samples
 from crash_ledgers import effects_of, rows, starts_of
 from programs import Program, eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = [
     pytest.mark.long,

@@ -14,7 +14,7 @@ from psycopg import connect
 from standbys import promote, standby_of
 from tcp_proxy import TcpProxy
 
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev.postgres import PostgresServer
 
 __all__ = ["running", "server", "start"]
 

@@ -8,6 +8,6 @@ ROOT_URLCONF = "canary_urls"
 JOBS_WORKER_APP = "canary_samples.app"
 
 if os.environ.get("CANARY_TWIN") == "no_redaction":
-    from myapp.jobs.observability import redaction
+    from pgjobs.observe import redaction
 
     vars(redaction)["Secrets"].hide = lambda _self, text: text

@@ -7,8 +7,6 @@ from django.urls import path
 from rest_framework import serializers
 from rest_framework.views import APIView
 
-from myapp.jobs.rest.door import deferring
-from myapp.jobs.rest.serializers import StrictCharField, StrictSerializer
 from myproj.urls import (  # noqa: F401 # of a urlconf
     handler400,
     handler403,
@@ -16,6 +14,8 @@ from myproj.urls import (  # noqa: F401 # of a urlconf
     handler500,
 )
 from myproj.urls import urlpatterns as routes_of_the_project
+from pgjobs.api.door.door import deferring
+from pgjobs.api.http.serializers import StrictCharField, StrictSerializer
 
 
 class LeakInput(StrictSerializer):

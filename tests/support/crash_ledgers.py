@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db import connection
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Task
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Task
 
 _TALLY_SQL = """
     SELECT

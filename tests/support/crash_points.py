@@ -18,15 +18,21 @@ import psycopg
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine import atomic, manager, reaper
-from tasks.engine.app import JobsApp
-from tasks.engine.atomic import AtomicRuns
-from tasks.engine.heartbeat import _UNREGISTER_SQL, Heartbeat
-from tasks.engine.manager import COMPLETE_SQL, Claim, EngineManager, complete_parameters
-from tasks.engine.outcome import Outcome, outcome_of
-from tasks.engine.reaper import DeadWorker, Reaper
-from tasks.engine.run import Run
-from tasks.engine.worker import EngineWorker
+import tasks  # noqa: F401 # sets Django up when this is a worker's app
+
+# isort: split
+
+from pgjobs.worker.alive import reaper
+from pgjobs.worker.alive.heartbeat import _UNREGISTER_SQL, Heartbeat
+from pgjobs.worker.alive.reaper import DeadWorker, Reaper
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.complete import manager
+from pgjobs.worker.complete.manager import COMPLETE_SQL, Claim, EngineManager, complete_parameters
+from pgjobs.worker.complete.outcome import Outcome, outcome_of
+from pgjobs.worker.execute import atomic
+from pgjobs.worker.execute.atomic import AtomicRuns
+from pgjobs.worker.run.run import Run
+from pgjobs.worker.worker import EngineWorker
 
 POINTS = (
     "after_claim", "after_effect", "before_complete", "after_complete", "in_heartbeat",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import tasks  # noqa: F401 # sets Django up
-from myapp.jobs.idempotency.services import KeyedRequest, once
 from myapp.tasks import debug_task
+from pgjobs.api.keys.services import KeyedRequest, once
 
 REQUEST = KeyedRequest(caller="user:held", key="held", fingerprint=b"request")
 

@@ -11,8 +11,8 @@ from django.apps import apps
 from django.utils import timezone
 
 import tasks  # noqa: F401 # sets Django up
-from myapp.jobs.bridge import RetryPolicy, declare, specs_in
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
+from pgjobs.worker.app import JobsApp
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 2.0, 6.0
 AT_ONCE = RetryPolicy(max_attempts=20, base_seconds=0.01, on=(Exception,))

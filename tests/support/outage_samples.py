@@ -14,11 +14,14 @@ from django.utils import timezone
 from psycopg.sql import SQL, Identifier
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
-from myapp.jobs.bridge import RetryPolicy, declare, specs_in
-from myapp.jobs.timelines import Timelines
-from tasks.engine import atomic, connections, listening, reaper
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
+from pgjobs.database.timelines import Timelines
+from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
+from pgjobs.worker.alive import reaper
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.claim import listening
+from pgjobs.worker.database import connections
+from pgjobs.worker.execute import atomic
+from pgjobs.worker.run.context import TaskContext
 
 logger = logging.getLogger(__name__)
 

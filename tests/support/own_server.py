@@ -9,9 +9,9 @@ import pytest
 from django.conf import settings
 from programs import Program
 
-from myapp.dev.home import DATABASE, Home, place_of_throwaways, server_account
-from myapp.dev.postgres import PostgresServer
-from myapp.dev.template import TEMPLATE_DATABASE, Template
+from pgjobs.dev.home import DATABASE, Home, place_of_throwaways, server_account
+from pgjobs.dev.postgres import PostgresServer
+from pgjobs.dev.template import TEMPLATE_DATABASE, Template
 
 WORKER = ("procrastinate", "--app=outage_samples.app", "worker")
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from programs import eventually
 
-from myapp.dev import cluster, home, postgres
+from pgjobs.dev import cluster, home, postgres
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -24,8 +24,8 @@ LAUNCHER = """
 import os, signal, sys
 from pathlib import Path
 import psycopg
-from myapp.dev import home, process
-from myapp.dev.postgres import EmbeddedPostgresError, PostgresServer
+from pgjobs.dev import home, process
+from pgjobs.dev.postgres import EmbeddedPostgresError, PostgresServer
 if os.environ.get("AS_NOBODY"):
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 process.KERNEL_HAS_DEATH_SIGNAL = not os.environ.get("WITHOUT_DEATH_SIGNAL")

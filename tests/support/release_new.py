@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
-from myapp.jobs.bridge import declare, specs_in
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import declare, specs_in
+from pgjobs.worker.app import JobsApp
 
 
 @declare(queue="releases")

@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
-from myapp.jobs.bridge import declare, specs_in
-from tasks.engine import manager
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import declare, specs_in
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.complete import manager
 
 
 @declare(queue="releases")

@@ -20,8 +20,12 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import AlreadyEnqueued
 
-from myapp.jobs.bridge import NO_RETRY, AlreadyWaitingError, RetryPolicy, TaskSpec, declare
-from tasks.engine.app import JobsApp
+import tasks  # noqa: F401 # sets Django up when this is a worker's app
+
+# isort: split
+
+from pgjobs.defer.bridge import NO_RETRY, AlreadyWaitingError, RetryPolicy, TaskSpec, declare
+from pgjobs.worker.app import JobsApp
 
 QUEUE = "samples"
 # Seconds that only a broken worker takes.

@@ -5,8 +5,8 @@ import time
 from django.db import connection
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
-from myapp.jobs.bridge import declare, specs_in
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import declare, specs_in
+from pgjobs.worker.app import JobsApp
 
 ROWS = 5
 CREATE = f"""

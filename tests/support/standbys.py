@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from own_server import ask, new_home
 from programs import eventually
 
-from myapp.dev.binaries import binaries_for
-from myapp.dev.home import Home
-from myapp.dev.postgres import PostgresServer
-from myapp.dev.process import spawn
+from pgjobs.dev.binaries import binaries_for
+from pgjobs.dev.home import Home
+from pgjobs.dev.postgres import PostgresServer
+from pgjobs.dev.process import spawn
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
-from myapp.jobs.bridge import RetryPolicy, declare, specs_in
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
-from tasks.engine.worker import EngineWorker
+from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.run.context import TaskContext
+from pgjobs.worker.worker import EngineWorker
 
 QUEUE = "stopping"
 TWIN = os.environ.get("STOPPING_TWIN", "")

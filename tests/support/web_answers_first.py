@@ -4,9 +4,9 @@ import threading
 from typing import Any
 from unittest import mock
 
-from myapp.jobs.deferral import Deferred, write
-from myapp.jobs.ids import uuid7
 from myproj.asgi import application
+from pgjobs.defer.deferral import Deferred, write
+from pgjobs.defer.ids import uuid7
 
 __all__ = ["application"]
 
@@ -20,4 +20,4 @@ def _write_later(row: dict[str, Any], **options: Any) -> Deferred:
     return Deferred(task_id=uuid7(), job_id=0)
 
 
-mock.patch("myapp.jobs.bridge.write", _write_later).start()
+mock.patch("pgjobs.defer.bridge.write", _write_later).start()

@@ -8,11 +8,11 @@ from myproj.asgi import application  # first: it sets Django up
 
 __all__ = ["application"]
 
-from myapp.jobs.idempotency.services import Effect, KeyedRequest
+from pgjobs.api.keys.services import Effect, KeyedRequest
 
 
 def _write_anyway(_request: KeyedRequest, write: Callable[[], Sequence[UUID]]) -> Effect:
     return Effect(write(), replayed=False)
 
 
-mock.patch("myapp.jobs.rest.idempotency.once", _write_anyway).start()
+mock.patch("pgjobs.api.keys.header.once", _write_anyway).start()

@@ -37,10 +37,10 @@ from zoo.table import (
 )
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
-from myapp.jobs.bridge import TaskSpec, declare, specs_in
-from myapp.jobs.retries import NO_RETRY, RetryPolicy
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
+from pgjobs.contract.retries import NO_RETRY, RetryPolicy
+from pgjobs.defer.bridge import TaskSpec, declare, specs_in
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.run.context import TaskContext
 
 QUEUE = "zoo"
 # A database that does not answer for a moment is no fault of the engine.
@@ -225,7 +225,7 @@ def _session() -> dict[str, Any]:
 
 def _process() -> dict[str, Any]:
     """Return what a job sees of its process."""
-    root, ours = logging.getLogger(), logging.getLogger("tasks.engine.worker")
+    root, ours = logging.getLogger(), logging.getLogger("pgjobs.worker.worker")
     return {
         "pid": os.getpid(),
         "directory": _directory(),

@@ -14,9 +14,9 @@ from zoo.sql import run_sql
 from zoo.table import CRASHED, Animal
 from zoo_samples import DISTURBANCES, INNOCENTS, graze, graze_async
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Task
-from myapp.jobs.tracking.states import TaskStatus
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Task
+from pgjobs.tracking.states import TaskStatus
 
 # A job that takes longer than this is late, on a machine that does nothing else.
 LATE_SECONDS = 5.0

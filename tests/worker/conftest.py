@@ -10,7 +10,7 @@ from atomic_samples import deeds
 from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 
-from tasks.engine.app import JobsApp
+from pgjobs.worker.app import JobsApp
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from programs import eventually
 from psycopg.errors import ReadOnlySqlTransaction
 
-from myapp.jobs.bridge import Deferred, declare
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.app import JobsApp
-from tasks.engine.connections import eras
-from tasks.engine.context import TaskContext
-from tasks.engine.errors import AsyncAtomicError
+from pgjobs.defer.bridge import Deferred, declare
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.database.connections import eras
+from pgjobs.worker.errors import AsyncAtomicError
+from pgjobs.worker.run.context import TaskContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from http_calls import problem_of
 
-from myapp.jobs.tracking.models import Task
+from pgjobs.tracking.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

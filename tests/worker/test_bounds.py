@@ -11,13 +11,18 @@ from atomic_samples import deeds
 from django.db import connection
 from programs import eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, AttemptKind, Task
-from myapp.jobs.tracking.services import task_retry
-from tasks.engine import manager
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
-from tasks.engine.manager import COMPLETE_SQL, MAX_CRASHES, MAX_HAND_BACKS, complete_parameters
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, AttemptKind, Task
+from pgjobs.tracking.services import task_retry
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.complete import manager
+from pgjobs.worker.complete.manager import (
+    COMPLETE_SQL,
+    MAX_CRASHES,
+    MAX_HAND_BACKS,
+    complete_parameters,
+)
+from pgjobs.worker.run.context import TaskContext
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,7 @@ from process_fixtures import StartWeb
 from programs import Program, eventually
 from psycopg.sql import SQL, Identifier
 
-from myapp.jobs.tracking.models import Attempt, Task
+from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection
 from programs import SCRIPTS, Program, eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

@@ -17,17 +17,18 @@ from atomic_samples import PATIENCE, elsewhere
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.rows import dict_row
 
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine import completion, reaper
-from tasks.engine.claiming import Claimer, Places
-from tasks.engine.completion import Completer
-from tasks.engine.connections import engine_parameters
-from tasks.engine.floors import Floors
-from tasks.engine.horizon import Horizon
-from tasks.engine.manager import COMPLETE_SQL, EngineManager, complete_parameters
-from tasks.engine.outcome import Outcome, outcome_of
-from tasks.engine.progress import PROGRESS_SQL
-from tasks.engine.run import Run, Surroundings
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.alive import reaper
+from pgjobs.worker.claim.claiming import Claimer, Places
+from pgjobs.worker.claim.floors import Floors
+from pgjobs.worker.claim.horizon import Horizon
+from pgjobs.worker.complete import completion
+from pgjobs.worker.complete.completion import Completer
+from pgjobs.worker.complete.manager import COMPLETE_SQL, EngineManager, complete_parameters
+from pgjobs.worker.complete.outcome import Outcome, outcome_of
+from pgjobs.worker.database.connections import engine_parameters
+from pgjobs.worker.run.progress import PROGRESS_SQL
+from pgjobs.worker.run.run import Run, Surroundings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

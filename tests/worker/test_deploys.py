@@ -8,10 +8,10 @@ import release_new
 import release_old
 from programs import Program, eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
-from myapp.jobs.tracking.services import task_cancel, task_retry
-from tasks.engine.unknown import UnknownNames
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.tracking.services import task_cancel, task_retry
+from pgjobs.worker.claim.unknown import UnknownNames
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 
@@ -115,7 +115,7 @@ def test_a_job_that_nobody_knows_can_be_cancelled(start_worker: StartWorker) -> 
 def test_a_name_is_reported_when_its_oldest_job_waited_for_a_whole_round(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, logger="tasks.engine.unknown")
+    caplog.set_level(logging.INFO, logger="pgjobs.worker.claim.unknown")
     names = UnknownNames()
 
     names.take([("archive", 2, 7)], round_ends=False)
@@ -129,7 +129,7 @@ def test_a_name_is_reported_when_its_oldest_job_waited_for_a_whole_round(
 
 
 def test_jobs_that_others_keep_taking_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="tasks.engine.unknown")
+    caplog.set_level(logging.INFO, logger="pgjobs.worker.claim.unknown")
     names = UnknownNames()
 
     for oldest in range(10):
@@ -139,7 +139,7 @@ def test_jobs_that_others_keep_taking_are_not_reported(caplog: pytest.LogCapture
 
 
 def test_another_name_is_reported_and_so_is_the_end_of_it(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="tasks.engine.unknown")
+    caplog.set_level(logging.INFO, logger="pgjobs.worker.claim.unknown")
     names = UnknownNames()
 
     for found in ([("a", 1, 1)], [("a", 1, 1), ("b", 1, 2)], [("a", 1, 1), ("b", 1, 2)], [], []):

@@ -9,10 +9,10 @@ from letters.tasks import send_letter
 from postcards.tasks import send_postcard
 from programs import Program, eventually
 
-from myapp.jobs import discovery
-from myapp.jobs.bridge import declare
-from myapp.jobs.discovery import DuplicateTaskError, declared_specs, worker_modules
-from myapp.jobs.tracking.models import Task
+from pgjobs.defer import discovery
+from pgjobs.defer.bridge import declare
+from pgjobs.defer.discovery import DuplicateTaskError, declared_specs, worker_modules
+from pgjobs.tracking.models import Task
 
 INSTALLED = "settings_with_apps"
 

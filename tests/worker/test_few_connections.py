@@ -10,10 +10,10 @@ from django.db import connection
 from limited_roles import LimitedRole, limited_role
 from programs import Program, eventually
 
-from myapp.jobs.bridge import TaskSpec
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.allowance import FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, Allowance
-from tasks.engine.connections import OWN_CONNECTIONS
+from pgjobs.defer.bridge import TaskSpec
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.database.allowance import FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, Allowance
+from pgjobs.worker.database.connections import OWN_CONNECTIONS
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 
@@ -170,7 +170,7 @@ def test_threads_give_way_at_once_and_come_back_ever_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("tasks.engine.allowance.time.monotonic", lambda: now)
+    monkeypatch.setattr("pgjobs.worker.database.allowance.time.monotonic", lambda: now)
     allowance, tries = Allowance(8, within=8), []
 
     for _ in range(8):
@@ -188,7 +188,7 @@ def test_threads_give_way_at_once_and_come_back_ever_later(
 
 def test_threads_come_back_soon_after_a_single_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("tasks.engine.allowance.time.monotonic", lambda: now)
+    monkeypatch.setattr("pgjobs.worker.database.allowance.time.monotonic", lambda: now)
     allowance = Allowance(8, within=8)
 
     allowance.refuse(holding=0)

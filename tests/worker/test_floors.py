@@ -17,15 +17,15 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Task
-from tasks.engine import floors as floors_module
-from tasks.engine import horizon as horizon_module
-from tasks.engine.app import JobsApp
-from tasks.engine.connections import engine_parameters
-from tasks.engine.floors import MAX_GROUPS, Floors
-from tasks.engine.horizon import Horizon
-from tasks.engine.manager import Claim, EngineManager, claim_sql
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.claim import floors as floors_module
+from pgjobs.worker.claim import horizon as horizon_module
+from pgjobs.worker.claim.floors import MAX_GROUPS, Floors
+from pgjobs.worker.claim.horizon import Horizon
+from pgjobs.worker.complete.manager import Claim, EngineManager, claim_sql
+from pgjobs.worker.database.connections import engine_parameters
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,9 +14,9 @@ from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 from programs import PATIENCE_SECONDS, Program, eventually
 
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.heartbeat import HURRY, LOCK_CLASS, Heartbeat, lock_key, outage_of
-from tasks.engine.registration import Registration
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.alive.heartbeat import HURRY, LOCK_CLASS, Heartbeat, lock_key, outage_of
+from pgjobs.worker.database.registration import Registration
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

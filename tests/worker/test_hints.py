@@ -17,12 +17,12 @@ from atomic_samples import deeds, elsewhere, working
 from limited_roles import stranger
 from programs import eventually
 
-from myapp.jobs.live.listening import CHANNEL
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
-from tasks.engine.hints import SHOWN, Hint, Hints
-from tasks.engine.reaper import Reaper
+from pgjobs.follow.listening import CHANNEL
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.alive.reaper import Reaper
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.claim.hints import SHOWN, Hint, Hints
+from pgjobs.worker.run.context import TaskContext
 
 ANY = "procrastinate_any_queue_v1"
 STRANGE = [

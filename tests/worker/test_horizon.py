@@ -9,15 +9,15 @@ from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 from psycopg.rows import dict_row
 
-from tasks.engine.horizon import ALARM_DEAD_ROWS, ALARM_SECONDS, MANY_DEAD_ROWS, Horizon
-from tasks.engine.reaper import LOOK_SQL
+from pgjobs.worker.alive.reaper import LOOK_SQL
+from pgjobs.worker.claim.horizon import ALARM_DEAD_ROWS, ALARM_SECONDS, MANY_DEAD_ROWS, Horizon
 
 ONE, ANOTHER = {"xid": "7", "holder": "session 1"}, {"xid": "8", "holder": "session 2"}
 MANY = ALARM_DEAD_ROWS
 
 
 def _told(caplog: pytest.LogCaptureFixture, *takes: tuple[Any, int, float]) -> list[str]:
-    caplog.set_level(logging.INFO, logger="tasks.engine.horizon")
+    caplog.set_level(logging.INFO, logger="pgjobs.worker.claim.horizon")
     horizon = Horizon()
     for oldest, dead_rows, now in takes:
         horizon.take(oldest, dead_rows=dead_rows, now=now)

@@ -12,14 +12,14 @@ from atomic_samples import deeds, leave_mark, marks
 from django.db import connection, transaction
 from programs import eventually
 
-from myapp.jobs.retries import SoftTimeLimitError
-from myapp.jobs.tracking.models import Task
-from tasks.engine.app import JobsApp
-from tasks.engine.cleanup import is_cleaning_up
-from tasks.engine.context import TaskContext
-from tasks.engine.errors import TransactionControlError
-from tasks.engine.run import Run
-from tasks.engine.statements import Effect
+from pgjobs.contract.retries import SoftTimeLimitError
+from pgjobs.tracking.models import Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.database.statements import Effect
+from pgjobs.worker.errors import TransactionControlError
+from pgjobs.worker.run.cleanup import is_cleaning_up
+from pgjobs.worker.run.context import TaskContext
+from pgjobs.worker.run.run import Run
 
 type Deed = Callable[[TaskContext], Any]
 type Do = Callable[[str, Deed], Task]

@@ -24,15 +24,15 @@ from procrastinate.worker import Worker
 
 pytestmark = pytest.mark.django_db
 
-WORKER = "tasks/engine/worker.py"
-APP = "tasks/engine/app.py"
-MANAGER = "tasks/engine/manager.py"
-WORK = "tasks/engine/work.py"
-CLAIM = "tasks/engine/sql/claim.sql and tests/worker/test_semantics.py"
-COMPLETE = "tasks/engine/sql/complete.sql"
-REAPER = "tasks/engine/reaper.py and its statements"
-NOTIFY = "myapp/jobs/workers/migrations/0006_notify_once_a_statement.py"
-TRACKING = "myapp/jobs/tracking/states.py and its statements"
+WORKER = "pgjobs/worker/worker.py"
+APP = "pgjobs/worker/app.py"
+MANAGER = "pgjobs/worker/complete/manager.py"
+WORK = "pgjobs/worker/run/work.py"
+CLAIM = "pgjobs/worker/claim/sql/claim.sql and tests/worker/test_semantics.py"
+COMPLETE = "pgjobs/worker/complete/sql/complete.sql"
+REAPER = "pgjobs/worker/alive/reaper.py and its statements"
+NOTIFY = "pgjobs/workers/migrations/0006_notify_once_a_statement.py"
+TRACKING = "pgjobs/tracking/states.py and its statements"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def test_a_mutated_copy_of_a_method_fails_its_pin() -> None:
     source = inspect.getsource(Worker.stop)
     pin = CODE["Worker.stop"][1]
 
-    with pytest.raises(pytest.fail.Exception, match=r"Read again: tasks/engine/worker\.py"):
+    with pytest.raises(pytest.fail.Exception, match=r"Read again: pgjobs/worker/worker\.py"):
         pin.check("Worker.stop", source.replace("self._stop_event.set()", "pass"))
 
 

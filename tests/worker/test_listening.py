@@ -9,11 +9,11 @@ import pytest
 from atomic_samples import deeds, elsewhere, working
 from programs import eventually
 
-from myapp.jobs.tracking.models import Task
-from tasks.engine import listening
-from tasks.engine.app import JobsApp
-from tasks.engine.connections import connected, engine_parameters
-from tasks.engine.listening import Listener
+from pgjobs.tracking.models import Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.claim import listening
+from pgjobs.worker.claim.listening import Listener
+from pgjobs.worker.database.connections import connected, engine_parameters
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

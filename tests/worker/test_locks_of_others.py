@@ -13,11 +13,11 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
-from tasks.engine.run import Run
-from tasks.engine.waits import Waits
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.alive.waits import Waits
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.run.context import TaskContext
+from pgjobs.worker.run.run import Run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from tasks.engine.names import looked_up_apart
+from pgjobs.worker.execute.names import looked_up_apart
 
 
 @pytest.mark.parametrize("is_apart", [True, False], ids=["apart", "as asyncio does"])

@@ -21,9 +21,9 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.manager import get_channel_for_queues
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Task
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Task
+from pgjobs.worker.app import JobsApp
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

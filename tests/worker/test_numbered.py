@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from psycopg._queries import _query2pg_nocache
 
-from tasks.engine import manager
-from tasks.engine.numbered import numbered
+from pgjobs import worker
+from pgjobs.worker.complete import manager
+from pgjobs.worker.database.numbered import numbered
 
-SQL = Path(manager.__file__).parent / "sql"
-STATEMENTS = {path.stem: path.read_text() for path in sorted(SQL.glob("*.sql"))}
+ENGINE = Path(worker.__file__).parent
+STATEMENTS = {path.stem: path.read_text() for path in sorted(ENGINE.rglob("*.sql"))}
 STATEMENTS["claim from floors"] = manager.claim_sql({"floors": []})
 
 

@@ -14,10 +14,10 @@ import pytest
 from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from myapp.jobs.bridge import Deferred, owned_by
-from myapp.jobs.observability.correlation import correlated
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.progress import PROGRESS_SQL
+from pgjobs.defer.bridge import Deferred, owned_by
+from pgjobs.observe.correlation import correlated
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.run.progress import PROGRESS_SQL
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -295,7 +295,7 @@ def test_arguments_that_no_longer_fit_fail_with_a_code(run_jobs: RunJobs, task_o
 
 
 def test_a_worker_whose_menu_and_functions_differ_does_not_start(samples: Any) -> None:
-    from tasks.engine.errors import MenuMismatchError
+    from pgjobs.worker.errors import MenuMismatchError
 
     spec = samples.implemented.pop("nap")
     try:

@@ -18,24 +18,25 @@ import pytest
 from explained import TABLES, Plan
 from psycopg.rows import tuple_row
 
-from myapp.jobs import deferral
-from myapp.jobs.tracking import services
-from tasks.engine import reaper
-from tasks.engine.claiming import LOOKS, WINDOW_OF_ONE_KIND, Claimer, Places
-from tasks.engine.connections import engine_parameters
-from tasks.engine.floors import MAX_GROUPS, Floors
-from tasks.engine.heartbeat import LOCK_CLASS
-from tasks.engine.horizon import Horizon
-from tasks.engine.manager import (
+from pgjobs import worker
+from pgjobs.defer import deferral
+from pgjobs.tracking import services
+from pgjobs.worker.alive import reaper
+from pgjobs.worker.alive.heartbeat import LOCK_CLASS
+from pgjobs.worker.claim.claiming import LOOKS, WINDOW_OF_ONE_KIND, Claimer, Places
+from pgjobs.worker.claim.floors import MAX_GROUPS, Floors
+from pgjobs.worker.claim.horizon import Horizon
+from pgjobs.worker.complete.manager import (
     CLAIM_SQL,
     COMPLETE_SQL,
     Claim,
     claim_sql,
     complete_parameters,
 )
-from tasks.engine.outcome import Outcome
-from tasks.engine.progress import PROGRESS_SQL
-from tasks.engine.registration import Registration
+from pgjobs.worker.complete.outcome import Outcome
+from pgjobs.worker.database.connections import engine_parameters
+from pgjobs.worker.database.registration import Registration
+from pgjobs.worker.run.progress import PROGRESS_SQL
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +44,7 @@ BACKLOG = 100_000
 SLOTS = 20
 RUNNING = 200
 NAMES = ["plain", "slow"]
-SQL = Path(reaper.__file__).parent / "sql"
+ENGINE = Path(worker.__file__).parent
 
 type Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -420,7 +421,8 @@ def _defer_parameters() -> dict[str, Any]:
 
 
 def _sql(name: str) -> str:
-    return (SQL / name).read_text()
+    (path,) = ENGINE.rglob(name)
+    return path.read_text()
 
 
 def _fill(connection: Connection, columns: str, count: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.engine.polling import is_readable
+from pgjobs.worker.database.polling import is_readable
 
 type Pair = tuple[socket.socket, socket.socket]
 

@@ -5,8 +5,8 @@ import resource
 
 import pytest
 
-from tasks.engine import process_state
-from tasks.engine.process_state import Kept, ProcessState
+from pgjobs.worker.run import process_state
+from pgjobs.worker.run.process_state import Kept, ProcessState
 
 LIMIT = resource.RLIMIT_FSIZE
 

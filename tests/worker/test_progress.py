@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from tasks.engine.progress import ProgressWriter
+from pgjobs.worker.run.progress import ProgressWriter
 
 
 class TakenBack(dict[int, Any]):

@@ -14,12 +14,12 @@ from django.db import connection
 from django.utils import timezone
 from procrastinate.contrib.django.utils import connector_params
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine import reaper
-from tasks.engine.heartbeat import HURRY
-from tasks.engine.reaper import MARGIN_SECONDS, DeadWorker, Lease, Observer, Reaper
-from tasks.engine.worker import lease_from_settings
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.alive import reaper
+from pgjobs.worker.alive.heartbeat import HURRY
+from pgjobs.worker.alive.reaper import MARGIN_SECONDS, DeadWorker, Lease, Observer, Reaper
+from pgjobs.worker.worker import lease_from_settings
 
 LEASE = Lease(heartbeat=5.0, lease=15.0, lock_free=3.0, look=1.5)
 # Everything is found at the second look.

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks.engine import recycling
-from tasks.engine.recycling import Recycling, resident_bytes
+from pgjobs.worker.alive import recycling
+from pgjobs.worker.alive.recycling import Recycling, resident_bytes
 
 MEGABYTE = 1024 * 1024
 

@@ -10,11 +10,11 @@ import pytest
 from atomic_samples import Working, deeds, elsewhere, working
 from programs import eventually
 
-from myapp.jobs.tracking.models import Task
-from tasks.engine import outage
-from tasks.engine.app import JobsApp
-from tasks.engine.connections import is_final
-from tasks.engine.outage import Outage
+from pgjobs.tracking.models import Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.database import outage
+from pgjobs.worker.database.connections import is_final
+from pgjobs.worker.database.outage import Outage
 
 ERRORS = psycopg.errors
 

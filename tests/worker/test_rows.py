@@ -7,8 +7,8 @@ import job_samples
 import pytest
 from django.db import connection
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Task
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

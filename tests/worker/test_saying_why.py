@@ -18,13 +18,13 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
-from myapp.errors import AppError
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.observability.redaction import of_deployment
-from myapp.jobs.retries import RetryPolicy
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine import saying
-from tasks.engine.app import JobsApp
+from pgjobs.contract.retries import RetryPolicy
+from pgjobs.defer.bridge import Deferred
+from pgjobs.errors import AppError
+from pgjobs.observe.redaction import of_deployment
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.execute import saying
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -329,7 +329,9 @@ def test_no_retry_policy_is_too_odd_to_end_a_run(
 def test_a_run_that_fails_to_be_translated_ends(
     worker_app: JobsApp, monkeypatch: MonkeyPatch, caplog: Caplog
 ) -> None:
-    monkeypatch.setattr("tasks.engine.outcome._", lambda _text: _raise(LookupError("no language")))
+    monkeypatch.setattr(
+        "pgjobs.worker.complete.outcome._", lambda _text: _raise(LookupError("no language"))
+    )
 
     with working(worker_app):
         task = _ended(_deferred(ValueError))
@@ -374,7 +376,7 @@ def test_each_run_that_fails_logs_its_error_and_the_frames_of_the_task(
         frames = vars(line)["exception"].splitlines()
         assert "atomic_samples.py" in frames[1]
         assert any("test_saying_why.py" in frame for frame in frames)
-        assert not any("tasks/engine" in frame for frame in frames)
+        assert not any("pgjobs/worker" in frame for frame in frames)
 
 
 def test_an_error_of_ours_is_logged_with_what_it_says(worker_app: JobsApp, caplog: Caplog) -> None:

@@ -13,12 +13,12 @@ from django.db import connection
 from django.utils import timezone
 from programs import eventually
 
-from myapp.jobs.bridge import Deferred, TaskSpec
-from myapp.jobs.testing import run_jobs
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.app import JobsApp
-from tasks.engine.context import MAX_SNOOZE_SECONDS, Discard, Snooze, TaskContext
-from tasks.engine.errors import BadSnoozeError
+from pgjobs.defer.bridge import Deferred, TaskSpec
+from pgjobs.testing import run_jobs
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.errors import BadSnoozeError
+from pgjobs.worker.run.context import MAX_SNOOZE_SECONDS, Discard, Snooze, TaskContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -234,7 +234,11 @@ def test_a_snooze_has_a_line_of_its_own_and_is_no_failure(
     with caplog.at_level(logging.INFO), working(worker_app):
         _until(deferred, runs=1, status="PENDING")
 
-    lines = [line.getMessage() for line in caplog.records if line.name == "tasks.engine.outcome"]
+    lines = [
+        line.getMessage()
+        for line in caplog.records
+        if line.name == "pgjobs.worker.complete.outcome"
+    ]
     assert any("snoozed" in line and "3600.0 s from now" in line for line in lines)
     assert not any("failed" in line for line in lines)
 

@@ -36,21 +36,22 @@ from procrastinate.contrib.django.utils import connector_params
 from psycopg.rows import dict_row
 from queue_model import Claimed, Ending, JobModel, QueueModel
 
-from myapp.jobs import deferral
-from myapp.jobs.ids import uuid7
-from myapp.jobs.tracking import services
-from myapp.jobs.tracking.models import AttemptKind
-from myapp.jobs.tracking.services import tasks_prune
-from tasks.engine import heartbeat, manager, reaper
-from tasks.engine.completion import Completer
-from tasks.engine.connections import EngineConnection, engine_parameters
-from tasks.engine.context import Snooze
-from tasks.engine.heartbeat import _UNREGISTER_SQL
-from tasks.engine.manager import Claim, EngineManager
-from tasks.engine.outcome import Outcome, outcome_of
-from tasks.engine.reaper import DeadWorker, Lease, Reaper
-from tasks.engine.run import ClaimedJob, Run, Surroundings
-from tasks.engine.work import Implementation
+from pgjobs.defer import deferral
+from pgjobs.defer.ids import uuid7
+from pgjobs.tracking import services
+from pgjobs.tracking.models import AttemptKind
+from pgjobs.tracking.services import tasks_prune
+from pgjobs.worker.alive import heartbeat, reaper
+from pgjobs.worker.alive.heartbeat import _UNREGISTER_SQL
+from pgjobs.worker.alive.reaper import DeadWorker, Lease, Reaper
+from pgjobs.worker.complete import manager
+from pgjobs.worker.complete.completion import Completer
+from pgjobs.worker.complete.manager import Claim, EngineManager
+from pgjobs.worker.complete.outcome import Outcome, outcome_of
+from pgjobs.worker.database.connections import EngineConnection, engine_parameters
+from pgjobs.worker.run.context import Snooze
+from pgjobs.worker.run.run import ClaimedJob, Run, Surroundings
+from pgjobs.worker.run.work import Implementation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

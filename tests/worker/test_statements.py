@@ -3,7 +3,7 @@
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from tasks.engine.statements import CACHED_LENGTH, Effect, effect_of
+from pgjobs.worker.database.statements import CACHED_LENGTH, Effect, effect_of
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from atomic_samples import deeds, elsewhere, leave_mark, marks
 from django.db import OperationalError, connection
 from programs import eventually
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
-from tasks.engine.run import Run
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.run.context import TaskContext
+from pgjobs.worker.run.run import Run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

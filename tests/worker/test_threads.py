@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from programs import eventually
 
-from tasks.engine.current import current_run
-from tasks.engine.threads import Pool, Threads
+from pgjobs.worker.current import current_run
+from pgjobs.worker.execute.threads import Pool, Threads
 
 PATIENCE = 30.0
 
@@ -191,7 +191,7 @@ def test_a_pool_gives_what_a_call_returns_or_raises() -> None:
 def test_a_call_that_outlives_its_run_gives_its_thread_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasks.engine.threads.OUTLIVING_SECONDS", 0.0)
+    monkeypatch.setattr("pgjobs.worker.execute.threads.OUTLIVING_SECONDS", 0.0)
     pool, go_on = Pool(1, name="test"), threading.Event()
     run: Any = SimpleNamespace(left=False, job=SimpleNamespace(id=1))
     token = current_run.set(run)

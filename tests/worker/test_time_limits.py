@@ -15,14 +15,14 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
-from myapp.jobs.bridge import Deferred, RetryPolicy, declare
-from myapp.jobs.retries import SoftTimeLimitError
-from myapp.jobs.tracking.models import Attempt, AttemptKind, Task
-from tasks.engine.app import JobsApp
-from tasks.engine.context import TaskContext
-from tasks.engine.errors import BadTimeLimitsError, HardTimeLimitError
-from tasks.engine.limits import NEVER, limits_of
-from tasks.engine.run import Run, StaleRunError
+from pgjobs.contract.retries import SoftTimeLimitError
+from pgjobs.defer.bridge import Deferred, RetryPolicy, declare
+from pgjobs.tracking.models import Attempt, AttemptKind, Task
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.errors import BadTimeLimitsError, HardTimeLimitError
+from pgjobs.worker.run.context import TaskContext
+from pgjobs.worker.run.limits import NEVER, limits_of
+from pgjobs.worker.run.run import Run, StaleRunError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from programs import Program, eventually
 
-from myapp.jobs.tracking.models import Task
+from pgjobs.tracking.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

@@ -11,8 +11,8 @@ import crash_samples
 import pytest
 from programs import NEVER, PATIENCE_SECONDS, Program, eventually
 
-from myapp.jobs.tracking.models import Task
-from tasks.engine.watchdog import Watchdog
+from pgjobs.tracking.models import Task
+from pgjobs.worker.alive.watchdog import Watchdog
 
 NOT_TURNED = "the event loop has not turned for"
 TURNS_AGAIN = "the event loop turns again"

@@ -9,7 +9,7 @@ from typing import Any
 
 from http_calls import call
 
-from myapp.dev.process import spawn
+from pgjobs.dev.process import spawn
 from tests.faults.campaign import menu
 from tests.faults.campaign.servers import ROOT
 from tests.faults.campaign.world import BIN, HOME, TooLateError, World, environment, free_port

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from myapp.jobs.bridge import Deferred
+from pgjobs.defer.bridge import Deferred
 from tests.faults.campaign import menu
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
 from tests.faults.campaign.servers import ROOT

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from myapp.dev.process import spawn
+from pgjobs.dev.process import spawn
 from tests.faults.campaign.experiment import Experiment
 from tests.faults.campaign.results import Row
 from tests.faults.campaign.servers import ROOT

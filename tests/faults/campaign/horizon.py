@@ -110,9 +110,9 @@ class _Claims:
 
     def __init__(self) -> None:
         # Models are there once Django is set up.
-        from tasks.engine.connections import engine_parameters
-        from tasks.engine.floors import Floors
-        from tasks.engine.horizon import Horizon
+        from pgjobs.worker.claim.floors import Floors
+        from pgjobs.worker.claim.horizon import Horizon
+        from pgjobs.worker.database.connections import engine_parameters
 
         self._connection: psycopg.Connection[Any] = psycopg.connect(
             **engine_parameters("probe"), autocommit=True
@@ -132,8 +132,8 @@ class _Claims:
         return [self._time() for _ in range(claims)]
 
     def _time(self) -> float:
-        from tasks.engine.manager import claim_sql
-        from tasks.engine.run import ClaimedJob
+        from pgjobs.worker.complete.manager import claim_sql
+        from pgjobs.worker.run.run import ClaimedJob
 
         time.sleep(0.02)
         parameters = {**self._parameters, "floors": self._floors.current}
@@ -154,8 +154,8 @@ class _Claims:
         self._loop.run_until_complete(self._floors.keep(on_ready=lambda: None))
 
     async def _look_around(self) -> None:
-        from tasks.engine.connections import EngineConnection
-        from tasks.engine.reaper import LOOK_SQL
+        from pgjobs.worker.alive.reaper import LOOK_SQL
+        from pgjobs.worker.database.connections import EngineConnection
 
         engine = EngineConnection("probe", row_factory=dict_row)
         parameters = {"worker_ids": [], "queues": None, "lock_class": 0}

@@ -5,7 +5,7 @@ from typing import Any
 
 from http_calls import call
 
-from myapp.jobs.bridge import owned_by
+from pgjobs.defer.bridge import owned_by
 from tests.faults.campaign import menu
 from tests.faults.campaign.away import web
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from django.db import Error, connection, transaction
 
-from myapp.jobs.bridge import Deferred
+from pgjobs.defer.bridge import Deferred
 
 SHARED_ROWS = 200
 

@@ -2,8 +2,8 @@
 
 import psycopg
 
-from myapp.jobs.bridge import declare
-from myapp.jobs.retries import NO_RETRY, TRANSIENT_ERRORS, RetryPolicy
+from pgjobs.contract.retries import NO_RETRY, TRANSIENT_ERRORS, RetryPolicy
+from pgjobs.defer.bridge import declare
 
 QUEUE = "faults"
 # Of jobs that look at nothing.

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from http_calls import Answer, call
 
-from myapp.dev import example
+from pgjobs.dev import example
 from tests.faults.campaign import menu
 from tests.faults.campaign.away import web
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
@@ -153,7 +153,7 @@ def _restart_with_a_small_queue(world: World) -> None:
     world.server.stop()
     world.server.start()
     if world.options.get("unguarded"):
-        migration = import_module("myapp.jobs.workers.migrations.0008_notify_while_there_is_room")
+        migration = import_module("pgjobs.workers.migrations.0008_notify_while_there_is_room")
         with world.server.connect() as connection:
             connection.execute(migration.functions(""))
 

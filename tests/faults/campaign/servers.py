@@ -17,8 +17,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from standbys import back_up
 
-from myapp.dev import postgres
-from myapp.dev.postgres import PostgresServer
+from pgjobs.dev import postgres
+from pgjobs.dev.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[3]
 DATABASE = "faults"
@@ -152,6 +152,6 @@ def _filled(statement: str, **names: str) -> sql.Composed:
 
 def _digest_of_migrations() -> str:
     digest = hashlib.sha256((ROOT / "requirements" / "base.txt").read_bytes())
-    for path in sorted((ROOT / "myapp").rglob("migrations/*.py")):
+    for path in sorted((ROOT / "pgjobs").rglob("migrations/*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,8 +1,8 @@
 """Web that keeps its connections to a server that only reads: a twin of E8."""
 
-from myapp.jobs.failover import Leaver
-from myapp.jobs.timelines import Timelines
 from myproj.asgi import application
+from pgjobs.database.failover import Leaver
+from pgjobs.database.timelines import Timelines
 
 __all__ = ["application"]
 

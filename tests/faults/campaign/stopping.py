@@ -198,7 +198,7 @@ def _ignore_limit(world: World) -> None:
 
 
 def _ignore_cancel(world: World) -> None:
-    from myapp.jobs.tracking.services import task_cancel  # Django is set up now
+    from pgjobs.tracking.services import task_cancel  # Django is set up now
 
     for how in WAYS_TO_IGNORE:
         deferred = world.log.defer(menu.ignore, how=how)

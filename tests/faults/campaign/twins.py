@@ -17,23 +17,27 @@ from crash_points import take_the_fence_down, without
 from django.db import transaction
 from procrastinate.contrib.django.utils import connector_params
 
-from myapp.jobs.backoff import MAX_CEILING_SECONDS
-from myapp.jobs.timelines import Timelines
-from tasks.engine import connections, heartbeat, horizon, manager, reaper, running
-from tasks.engine.atomic import AtomicRuns
-from tasks.engine.completion import Completer, Ended
-from tasks.engine.connections import Eras
-from tasks.engine.listening import Listener
-from tasks.engine.manager import COMPLETE_SQL, complete_parameters
-from tasks.engine.outage import Outage
-from tasks.engine.outcome import outcome_of
-from tasks.engine.reaper import DeadWorker, Lease, Observer, Reaper
-from tasks.engine.recycling import Recycling
-from tasks.engine.registration import Registration
-from tasks.engine.run import Run
-from tasks.engine.running import Runner
-from tasks.engine.work import Implementation
-from tasks.engine.worker import EngineWorker
+from pgjobs.database.backoff import MAX_CEILING_SECONDS
+from pgjobs.database.timelines import Timelines
+from pgjobs.worker.alive import heartbeat, reaper
+from pgjobs.worker.alive.reaper import DeadWorker, Lease, Observer, Reaper
+from pgjobs.worker.alive.recycling import Recycling
+from pgjobs.worker.claim import horizon
+from pgjobs.worker.claim.listening import Listener
+from pgjobs.worker.complete import manager
+from pgjobs.worker.complete.completion import Completer, Ended
+from pgjobs.worker.complete.manager import COMPLETE_SQL, complete_parameters
+from pgjobs.worker.complete.outcome import outcome_of
+from pgjobs.worker.database import connections
+from pgjobs.worker.database.connections import Eras
+from pgjobs.worker.database.outage import Outage
+from pgjobs.worker.database.registration import Registration
+from pgjobs.worker.execute import running
+from pgjobs.worker.execute.atomic import AtomicRuns
+from pgjobs.worker.execute.running import Runner
+from pgjobs.worker.run.run import Run
+from pgjobs.worker.run.work import Implementation
+from pgjobs.worker.worker import EngineWorker
 
 _TOKEN = r"(?s)coalesce\(\(\s+SELECT id IS NOT DISTINCT FROM .*?\), true\)"
 _SIGN = r"worker\.last_heartbeat >= known\.beaten_at"

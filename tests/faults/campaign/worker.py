@@ -8,9 +8,9 @@ its claims begin at floors.
 import os
 
 import tasks  # noqa: F401 # sets Django up
-from myapp.jobs.bridge import specs_in
-from tasks.engine import horizon
-from tasks.engine.app import JobsApp
+from pgjobs.defer.bridge import specs_in
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.claim import horizon
 from tests.faults.campaign import menu, twins
 
 app = JobsApp(specs=specs_in(vars(menu)), import_paths=["tests.faults.campaign.functions"])

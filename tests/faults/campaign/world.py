@@ -17,7 +17,7 @@ import psycopg
 from django.db import connections
 from psycopg.conninfo import conninfo_to_dict
 
-from myapp.dev.process import spawn
+from pgjobs.dev.process import spawn
 from tests.faults.campaign import menu
 from tests.faults.campaign.ledgers import CREATE_LEDGERS, ClientLog, verdict
 from tests.faults.campaign.servers import ROOT, Server

@@ -1,6 +1,6 @@
 """What the web may defer."""
 
-from myapp.jobs.bridge import declare
+from pgjobs.defer.bridge import declare
 
 
 @declare(queue="post")

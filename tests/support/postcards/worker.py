@@ -1,6 +1,6 @@
 """What the worker does."""
 
-from myapp.jobs.worker import app
+from pgjobs.worker_app import app
 
 from . import tasks
 

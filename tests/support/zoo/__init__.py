@@ -4,6 +4,10 @@ Each is bounded in time and memory, and ends the children that it starts. The mo
 are kinds: what a function leaves behind, or attacks.
 """
 
+import tasks  # noqa: F401 # sets Django up when this is a worker's app
+
+# isort: split
+
 from zoo import (
     children,
     interruptions,

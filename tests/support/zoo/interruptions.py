@@ -12,10 +12,10 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import Error, connection, transaction
 
-from myapp.jobs.retries import SoftTimeLimitError
-from myapp.jobs.tracking.services import task_cancel
-from tasks.engine.context import TaskContext
-from tasks.engine.run import StaleRunError
+from pgjobs.contract.retries import SoftTimeLimitError
+from pgjobs.tracking.services import task_cancel
+from pgjobs.worker.run.context import TaskContext
+from pgjobs.worker.run.run import StaleRunError
 from zoo.sql import do_forbidden, have_effect, note_left
 from zoo.table import (
     ANY_END,

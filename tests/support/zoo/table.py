@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.engine.context import TaskContext
+from pgjobs.worker.run.context import TaskContext
 
 type Function = Callable[[TaskContext], Any]
 

@@ -7,7 +7,7 @@ from programs import Program, eventually
 from zoo.sql import run_sql
 from zoo_samples import commit_after_the_grace
 
-from myapp.jobs.tracking.models import Task
+from pgjobs.tracking.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.worker]
 

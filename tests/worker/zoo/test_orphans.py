@@ -12,8 +12,8 @@ from zoo.orphans import ORPHANS
 from zoo.sql import run_sql
 from zoo_samples import leave_a_child
 
-from myapp.jobs.bridge import Deferred
-from myapp.jobs.tracking.models import Attempt, Task
+from pgjobs.defer.bridge import Deferred
+from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -1,8 +1,0 @@
-"""The room of the pages."""
-
-from django.apps import AppConfig
-
-
-class DashboardConfig(AppConfig):
-    name = "myapp.jobs.dashboard"
-    label = "dashboard"

@@ -1,0 +1,100 @@
+"""What Django tells of signing in, of tokens and of power, recorded."""
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from knox.models import get_token_model
+
+from pgjobs.access.audit.models import Action
+from pgjobs.access.audit.services import record
+
+# Those of them that are columns of the project's users.
+WATCHED = {
+    "is_staff": Action.POWER_CHANGED,
+    "is_superuser": Action.POWER_CHANGED,
+    "is_active": Action.ACTIVITY_CHANGED,
+    "password": Action.PASSWORD_CHANGED,
+}
+_BEFORE = "_audited_before"
+_CHANGES = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared"}
+
+
+def connect() -> None:
+    """Connect the receivers; to do so again changes nothing."""
+    user_model, token_model = get_user_model(), get_token_model()
+    user_logged_in.connect(_signed_in, dispatch_uid="audit")
+    user_login_failed.connect(_sign_in_failed, dispatch_uid="audit")
+    post_save.connect(_token_saved, sender=token_model, dispatch_uid="audit")
+    post_delete.connect(_token_deleted, sender=token_model, dispatch_uid="audit")
+    pre_save.connect(_user_about_to_change, sender=user_model, dispatch_uid="audit")
+    post_save.connect(_user_saved, sender=user_model, dispatch_uid="audit")
+    post_delete.connect(_user_deleted, sender=user_model, dispatch_uid="audit")
+    powers = ((user_model, "groups"), (user_model, "user_permissions"), (Group, "permissions"))
+    for owner, field in powers:
+        if through := getattr(getattr(owner, field, None), "through", None):
+            m2m_changed.connect(_power_changed, sender=through, dispatch_uid=f"audit {field}")
+
+
+def _signed_in(user: Any, **_signal: Any) -> None:
+    record(Action.SIGNED_IN, user.pk, actor=user)
+
+
+def _sign_in_failed(credentials: dict[str, Any], **_signal: Any) -> None:
+    name = credentials.get("username") or credentials.get(get_user_model().USERNAME_FIELD)
+    record(Action.SIGN_IN_FAILED, name or "")
+
+
+def _token_saved(instance: Any, created: bool, **_signal: Any) -> None:
+    if created:
+        record(Action.TOKEN_MADE, instance.token_key, user=str(instance.user_id))
+
+
+def _token_deleted(instance: Any, **_signal: Any) -> None:
+    record(Action.TOKEN_REVOKED, instance.token_key, user=str(instance.user_id))
+
+
+def _user_about_to_change(instance: Any, update_fields: Any, **_signal: Any) -> None:
+    columns = [
+        name
+        for name in _watched_of(type(instance))
+        if update_fields is None or name in update_fields
+    ]
+    if not columns:
+        return
+    users = type(instance)._base_manager  # noqa: SLF001 # a manager of the project may hide some
+    known = users.filter(pk=instance.pk).values(*columns).first()
+    # Of a new user only power tells something.
+    new = {name: False for name in columns if WATCHED[name] == Action.POWER_CHANGED}
+    setattr(instance, _BEFORE, known or new)
+
+
+def _user_saved(instance: Any, **_signal: Any) -> None:
+    before = instance.__dict__.pop(_BEFORE, None)
+    if before is None:
+        return
+    changed = {name: now for name, was in before.items() if (now := getattr(instance, name)) != was}
+    for action in dict.fromkeys(WATCHED[name] for name in changed):
+        of_it = {name: now for name, now in changed.items() if WATCHED[name] == action}
+        of_it.pop("password", None)  # a hash
+        record(action, instance.pk, **of_it)
+
+
+def _user_deleted(instance: Any, **_signal: Any) -> None:
+    record(Action.USER_DELETED, instance.pk, username=instance.get_username())
+
+
+def _watched_of(user_model: Any) -> list[str]:
+    columns = {field.name for field in user_model._meta.concrete_fields}  # noqa: SLF001 # documented
+    return [name for name in WATCHED if name in columns]
+
+
+def _power_changed(
+    instance: Any, action: str, reverse: bool, model: Any, pk_set: set[Any] | None, **_signal: Any
+) -> None:
+    if action not in _CHANGES or not (pk_set or action == "pre_clear"):
+        return
+    details = {"of": model.__name__, "keys": sorted(map(str, pk_set or ())), "reverse": reverse}
+    record(Action.POWER_CHANGED, instance.pk, change=_CHANGES[action], **details)

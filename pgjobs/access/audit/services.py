@@ -1,0 +1,79 @@
+"""Writes of the record."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, transaction
+from django.http import HttpRequest
+
+from pgjobs.access.addresses import address_of
+from pgjobs.access.audit.models import Action, Entry
+from pgjobs.contract.json_values import storable_text
+from pgjobs.database.batches import delete_in_batches
+from pgjobs.observe.bothways import BothWays, Finish
+from pgjobs.observe.correlation import correlation_id
+
+_PRUNE_SQL = (Path(__file__).parent / "sql" / "prune_entries.sql").read_text()
+_NAME_LENGTH = 150
+
+_request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
+
+
+class AuditMiddleware(BothWays):
+    """Lets the record know whose request an act belongs to, however deep it takes place."""
+
+    @contextmanager
+    def around(self, request: HttpRequest) -> Iterator[Finish]:
+        token = _request.set(request)
+        try:
+            yield lambda response: response
+        finally:
+            _request.reset(token)
+
+
+def record(action: Action, target: object, *, actor: Any = None, **details: Any) -> None:
+    """Insert an entry in the caller's transaction.
+
+    `actor`: by default whoever sent the request, or the owner of the job that runs.
+    """
+    # Not at the start of every process: the deferral is loaded with the menu.
+    from pgjobs.defer.deferral import present_owner  # noqa: PLC0415
+
+    request = _request.get()
+    actor = actor or _caller(request)
+    Entry.objects.create(
+        action=action,
+        actor_id=actor.pk if actor else present_owner(),
+        actor_name=_text(actor.get_username() if actor else ""),
+        address=address_of(request) if request else "",
+        target=_text(str(target)),
+        details=details,
+        correlation_id=correlation_id(),
+    )
+
+
+def entries_prune(*, older_than: timedelta, until: float = math.inf) -> int:
+    """Delete the entries that are older; return how many. No batch begins after `until`."""
+
+    def delete(batch: int) -> tuple[int, int]:
+        with transaction.atomic(), connection.cursor() as cursor:
+            parameters: dict[str, Any] = {"age": older_than, "batch": batch}
+            cursor.execute(_PRUNE_SQL, parameters)
+            cursor.nextset()
+            return cursor.rowcount, cursor.rowcount
+
+    return delete_in_batches(delete, until=until)
+
+
+def _caller(request: HttpRequest | None) -> Any:
+    user = getattr(request, "user", None)
+    return user if user is not None and user.is_authenticated else None
+
+
+def _text(text: str) -> str:
+    return storable_text(text, max_length=_NAME_LENGTH)

@@ -1,0 +1,102 @@
+"""Listening: one connection of a web process on which it hears that Tasks have changed.
+
+Only a speed-up: who follows a Task is shown its state every two seconds in any case.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connection as django_connection
+from psycopg.conninfo import conninfo_to_dict
+
+from pgjobs.database.backoff import Backoff
+from pgjobs.database.timelines import check_async
+
+logger = logging.getLogger(__name__)
+
+# Both are named in the function `workers_tell_followers`, which looks for the lock and notifies.
+CHANNEL = "jobs_task_changed"
+FOLLOWERS_LOCK = 0x4A0B5F02
+
+# How long to wait for a notification before asking whether the connection lives.
+LISTEN_SECONDS = 5.0
+# How long to wait where it was found that a pooler is in between.
+POOLED_SECONDS = 60.0
+
+_LISTEN_SQL = f"LISTEN {CHANNEL}"
+# Whoever changes a Task looks whether anybody holds it, and notifies nobody for nobody. It falls
+# with the session. Somebody else may hold it alone: the next attempt comes after the pause.
+_LOCK_SQL = "SELECT pg_advisory_lock_shared(%s)"
+_LOCK_TIMEOUT = "-c lock_timeout=1s"
+
+
+class Listener:
+    """Listens on a connection of its own until cancelled; connects anew after a loss."""
+
+    def __init__(self, on_news: Callable[[], None]) -> None:
+        self._on_news = on_news
+        self._backoff = Backoff()
+        self._complaints: set[str] = set()
+
+    async def run(self) -> None:
+        """Call `on_news` with each notification, and each time it begins to listen."""
+        while True:
+            try:
+                await self._listen()
+                pause = POOLED_SECONDS
+            except psycopg.Error as error:
+                self._complain(str(error).strip())
+                pause = self._backoff.next_pause()
+            await asyncio.sleep(pause)
+
+    async def _listen(self) -> None:
+        """Listen until the connection ends; return only where listening is of no use."""
+        async with await psycopg.AsyncConnection.connect(**_parameters()) as connection:
+            await check_async(connection)
+            if await _is_lent(connection):
+                self._complain("a transaction pooler is in between: set JOBS_WORKER_DATABASE_URL")
+                return
+            await connection.execute(_LISTEN_SQL)
+            await connection.execute(_LOCK_SQL, [FOLLOWERS_LOCK])
+            self._backoff.reset()
+            self._complaints.clear()
+            self._on_news()  # of whatever happened before
+            while True:
+                async for _ in connection.notifies(timeout=LISTEN_SECONDS):
+                    self._on_news()
+                # A question whose answer shows that it lives, and is no standby.
+                await connection.execute(_LISTEN_SQL)
+
+    def _complain(self, reason: str) -> None:
+        """Say once for each reason that nothing is heard."""
+        if reason not in self._complaints:
+            self._complaints.add(reason)
+            logger.warning(
+                "changes of tasks are looked for every 2 s, not listened for: %s", reason
+            )
+
+
+async def _is_lent(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Tell whether a pooler is in between: the server process is not the one it told us of."""
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    return row is not None and row[0] != connection.info.backend_pid
+
+
+def _parameters() -> dict[str, Any]:
+    """Return the keyword arguments of a connection to Postgres itself, not through a pooler."""
+    parameters = django_connection.get_connection_params()
+    for name in ("context", "cursor_factory", "prepare_threshold"):
+        parameters.pop(name, None)
+    if settings.JOBS_WORKER_DATABASE_URL:
+        parameters |= conninfo_to_dict(settings.JOBS_WORKER_DATABASE_URL)
+    return {
+        **parameters,
+        "options": f"{parameters.get('options') or ''} {_LOCK_TIMEOUT}".strip(),
+        "application_name": "web listen",
+        "autocommit": True,
+        "prepare_threshold": None,
+    }

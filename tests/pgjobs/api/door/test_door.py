@@ -1,0 +1,159 @@
+"""The door: any view, a few lines, a declared task, 202."""
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import job_samples
+import pytest
+from django.urls import include, path
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
+
+from pgjobs.api.door.door import deferring
+from pgjobs.api.http.serializers import StrictCharField, StrictSerializer
+from pgjobs.tracking.models import Task
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+
+class SecretInput(StrictSerializer):
+    password = StrictCharField()
+
+
+class SecretApi(APIView):
+    post = deferring(
+        job_samples.keep_secret,
+        message="Task created to keep the secret of {account}",
+        permission="tracking.change_task",
+        body=SecretInput,
+    )
+
+
+class ConvertApi(APIView):
+    get = deferring(job_samples.nap, message="Task created to nap {seconds}", body=StrictSerializer)
+
+
+class TypedApi(APIView):
+    get = post = deferring(job_samples.hold, message="Task created to hold {key}")
+
+
+class MistakeApi(APIView):
+    get = deferring(job_samples.describe_run, message="Task created for {nobody}")
+
+
+urlpatterns = [
+    path("api/tasks/", include("pgjobs.api.tasks.urls")),
+    path("accounts/<str:account>/secret/", SecretApi.as_view()),
+    path("hold/", TypedApi.as_view()),
+    path("hold/<int:key>/", TypedApi.as_view()),
+    path("mistake/", MistakeApi.as_view()),
+    path("nap/<int:seconds>/", ConvertApi.as_view()),
+]
+
+
+def test_answer_is_202_with_three_keys_and_says_where_to_ask(
+    client_of: Callable[[Any], APIClient], admin: Any
+) -> None:
+    answer = client_of(admin).post("/accounts/x{y}/secret/", {"password": "p"}, format="json")
+
+    task = Task.objects.get()
+    status_endpoint = f"/api/tasks/{task.pk}/status/"
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "task_id": str(task.pk),
+        "message": "Task created to keep the secret of x{y}",
+        "status_endpoint": status_endpoint,
+    }
+    assert (answer["Location"], answer["Retry-After"]) == (status_endpoint, "1")
+    assert client_of(admin).get(answer["Location"]).json()["id"] == str(task.pk)
+
+
+def test_task_belongs_to_the_caller_and_carries_the_request_id(
+    client_of: Callable[[Any], APIClient], admin: Any
+) -> None:
+    client_of(admin).post(
+        "/accounts/a/secret/", {"password": "p"}, format="json", HTTP_X_CORRELATION_ID="trace me"
+    )
+
+    task = Task.objects.get()
+    assert (task.owner_id, task.correlation_id) == (admin.pk, "trace me")
+    assert task.input_data == {"account": "a", "password": "***"}
+
+
+def test_permission_is_asked_before_the_body_is_read(
+    client_of: Callable[[Any], APIClient], user: Any, allow: Any
+) -> None:
+    client = client_of(user)
+    refused = client.generic("POST", "/accounts/a/secret/", "{", content_type="application/json")
+    allow(user, "tracking.change_task")
+    bad = client.generic("POST", "/accounts/a/secret/", "{", content_type="application/json")
+
+    assert (refused.status_code, bad.status_code) == (403, 400)
+
+
+def test_what_the_declaration_refuses_is_a_400(
+    client_of: Callable[[Any], APIClient], admin: Any
+) -> None:
+    answer = client_of(admin).get("/nap/3/")
+    assert answer.status_code == 202  # an int is a fine float
+
+    with mock.patch.object(job_samples.nap, "arguments", job_samples.hold.arguments):
+        answer = client_of(admin).get("/nap/3/")
+    assert answer.status_code == 400
+    assert {error["pointer"] for error in answer.json()["errors"]} == {"/seconds", "/key"}
+
+
+def test_a_message_that_cannot_be_written_leaves_nothing_deferred(
+    client_of: Callable[[Any], APIClient], admin: Any
+) -> None:
+    assert client_of(admin).get("/mistake/").status_code == 500
+    assert not Task.objects.exists()
+
+
+def test_a_patched_defer_is_hit_by_the_view(
+    client_of: Callable[[Any], APIClient], admin: Any
+) -> None:
+    from pgjobs.defer.bridge import Deferred
+
+    with mock.patch("job_samples.nap.defer") as defer:
+        defer.return_value = Deferred(UUID(int=1), 1)
+        client_of(admin).get("/nap/3/")
+
+    defer.assert_called_once_with(seconds=3)
+    assert not Task.objects.exists()
+
+
+def test_without_a_body_of_its_own_the_declared_types_are_the_schema(
+    client_of: Callable[[Any], APIClient], user: Any
+) -> None:
+    client = client_of(user)
+
+    refused = client.post("/hold/", {"percent": "9", "owner": 1}, format="json")
+    taken = client.post("/hold/", {"key": 7}, format="json")
+
+    assert refused.status_code == 400
+    assert {part["pointer"] for part in refused.json()["errors"]} == {"/owner", "/key", "/percent"}
+    assert taken.status_code == 202
+    assert Task.objects.get().input_data == {"key": 7}
+
+
+def test_what_the_route_captures_is_no_field_of_the_body(
+    client_of: Callable[[Any], APIClient], user: Any
+) -> None:
+    client = client_of(user)
+
+    assert client.post("/hold/7/", {"key": 8}, format="json").status_code == 400
+    assert client.post("/hold/7/", {"percent": 9}, format="json").status_code == 202
+    assert Task.objects.get().input_data == {"key": 7, "percent": 9}
+
+
+def test_a_query_is_read_as_the_declared_types(
+    client_of: Callable[[Any], APIClient], user: Any
+) -> None:
+    client = client_of(user)
+
+    assert client.get("/hold/?key=seven").status_code == 400
+    assert client.get("/hold/?key=7&percent=9").status_code == 202
+    assert Task.objects.get().input_data == {"key": 7, "percent": 9}

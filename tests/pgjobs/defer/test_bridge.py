@@ -1,0 +1,272 @@
+"""Deferring: Task and job in one statement, on the caller's connection."""
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import job_samples
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from myapp.tasks import app
+from pgjobs.contract.arguments import ArgumentsRefusedError
+from pgjobs.contract.json_values import JSONTooLargeError
+from pgjobs.defer.bridge import BadDeclarationError, declare, owned_by
+from pgjobs.defer.ids import uuid7
+from pgjobs.observe.correlation import correlated
+from pgjobs.tracking.models import Task
+
+GUEST = {"name": "ada", "email": "ada@example.org"}
+
+
+@declare(queue="guests", operation="CREATE", subject="guest")
+def invite(name: str, email: str, nick: str = "", note: str = "") -> None: ...
+
+
+@pytest.mark.django_db
+def test_defer_writes_task_and_job_in_one_statement() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        deferred = invite.defer(**GUEST)
+
+    assert len(queries) == 1
+    task = Task.objects.get(pk=deferred.task_id)
+    job = ProcrastinateJob.objects.get(pk=deferred.job_id)
+    assert (task.job_id, task.status, task.task_name) == (job.pk, "PENDING", "invite")
+    assert (job.task_name, job.queue_name, job.status) == ("invite", "guests", "todo")
+    assert job.args == task.input_data == GUEST
+    assert (task.operation, task.related_table, task.related_id) == ("CREATE", "guest", None)
+
+
+@pytest.mark.django_db
+def test_queue_lock_and_priority_come_from_the_declaration() -> None:
+    @declare(queue="elsewhere", priority=7, lock="thing:{thing_id}")
+    def urgent(thing_id: int) -> None: ...
+
+    job = ProcrastinateJob.objects.get(pk=urgent.defer(thing_id=5).job_id)
+
+    assert (job.queue_name, job.priority, job.lock) == ("elsewhere", 7, "thing:5")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rollback_leaves_neither_task_nor_job() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        invite.defer(**GUEST)
+        assert Task.objects.count() == ProcrastinateJob.objects.count() == 1
+        _fail()
+
+    assert Task.objects.count() == ProcrastinateJob.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_inner_atomic_that_rolls_back_leaves_no_inner_job() -> None:
+    with transaction.atomic():
+        outer = invite.defer(**GUEST)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            invite.defer(name="inner", email="inner@example.org")
+            _fail()
+
+    assert list(Task.objects.values_list("pk", flat=True)) == [outer.task_id]
+    assert list(ProcrastinateJob.objects.values_list("pk", flat=True)) == [outer.job_id]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {**GUEST, "age": "x"}, {**GUEST, "nick": 7}, {**GUEST, "email": "\x00"}],
+)
+def test_bad_arguments_are_refused_and_nothing_is_written(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentsRefusedError):
+        invite.defer(**arguments)
+
+    assert not Task.objects.exists()
+    assert not ProcrastinateJob.objects.exists()
+
+
+@pytest.mark.django_db
+def test_oversize_arguments_are_refused(settings: Any) -> None:
+    settings.JOBS_ARGUMENTS_MAX_BYTES = 1000
+
+    with pytest.raises(JSONTooLargeError, match="at most 1000"):
+        invite.defer(name="a" * 1000, email="a@example.org")
+
+
+@pytest.mark.django_db
+def test_a_lock_longer_than_its_bound_is_refused() -> None:
+    @declare(queue="q", lock="{name}")
+    def locked(name: str) -> None: ...
+
+    with pytest.raises(ArgumentsRefusedError, match="longer than 255"):
+        locked.defer(name="x" * 256)
+
+
+@pytest.mark.django_db
+def test_sensitive_arguments_are_redacted_on_the_task_and_whole_in_the_job() -> None:
+    deferred = job_samples.keep_secret.defer(account="a", password="hunter2")
+
+    task = Task.objects.get(pk=deferred.task_id)
+    assert task.input_data == {"account": "a", "password": "***"}
+    assert ProcrastinateJob.objects.get(pk=deferred.job_id).args["password"] == "hunter2"
+
+
+@pytest.mark.django_db
+def test_task_carries_owner_and_correlation_of_its_surroundings(user: Any) -> None:
+    with owned_by(user.pk), correlated("of-the-request"):
+        inside = Task.objects.get(pk=invite.defer(**GUEST).task_id)
+    outside = Task.objects.get(pk=invite.defer(**GUEST).task_id)
+
+    assert (inside.owner, inside.correlation_id) == (user, "of-the-request")
+    assert (outside.owner, outside.correlation_id) == (None, "unknown")
+
+
+def test_positional_arguments_are_refused() -> None:
+    with pytest.raises(TypeError, match="keyword arguments only"):
+        invite.defer("ada", "ada@example.org")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"queue": "q" * 41}, "queue .* 1 to 40 bytes"),
+        ({"queue": ""}, "queue .* 1 to 40 bytes"),
+        ({"queue": None}, "queue .* a NoneType; give a text"),
+        ({"queue": "\ud800"}, "queue .* surrogate"),
+        ({"queue": "a\x00"}, "queue .* NUL"),
+        ({"queue": "q", "priority": True}, "priority .* a bool; give a whole number"),
+        ({"queue": "q", "priority": 2**31}, "priority .* 32 bits"),
+        ({"queue": "q", "lock": "\x00"}, "lock .* NUL"),
+        ({"queue": "q", "lock": 5}, "lock .* an int; give a text"),
+        ({"queue": "q", "sensitive": ("nick",)}, "nick"),
+        ({"queue": "q", "lock": "user:{nick}"}, "lock"),
+        ({"queue": "q", "lock": "user:{optional}"}, "lock"),
+        ({"queue": "q", "lock": "{"}, "lock"),
+    ],
+)
+def test_a_declaration_that_cannot_work_is_refused_at_once(
+    options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(BadDeclarationError, match=reason):
+
+        @declare(**options)
+        def sample(name: str, optional: str = "") -> None: ...
+
+
+def test_ids_are_uuid7_and_in_the_order_of_time() -> None:
+    before = time.time_ns() // 1_000_000
+    first = uuid7()
+    time.sleep(0.002)  # the next millisecond, which is what orders them
+    second = uuid7()
+
+    assert (first.version, first.variant) == (7, "specified in RFC 4122")
+    assert before <= first.int >> 80 <= time.time_ns() // 1_000_000
+    assert first < second
+
+
+@pytest.mark.django_db
+def test_app_of_the_menu_defers_over_djangos_connection_and_works_no_jobs() -> None:
+    with transaction.atomic():
+        job_id = app.configure_task("invite", queue="guests").defer(**GUEST)
+
+    assert ProcrastinateJob.objects.filter(pk=job_id).exists()
+    with pytest.raises(RuntimeError, match=r"procrastinate --app=tasks\.app worker"):
+        app.run_worker()
+
+
+def _fail() -> None:
+    raise ZeroDivisionError
+
+
+def _python(code: str) -> str:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_importing_myapp_loads_nothing_of_the_worker() -> None:
+    loaded = _python(
+        "import os, sys, pkgutil, importlib\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "import django; django.setup()\n"
+        "import myapp, myproj.urls, myproj.asgi\n"
+        "for module in pkgutil.walk_packages(myapp.__path__, 'myapp.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'tasks'])"
+    )
+
+    assert loaded == "[]"
+
+
+def test_the_menu_needs_no_registry_and_loads_no_models() -> None:
+    loaded = _python(
+        "import os, sys\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "from myapp.tasks import app\n"
+        "ours = ('myapp', 'pgjobs')\n"
+        "print([n for n in sys.modules if n.endswith('.models') and n.startswith(ours)"
+        " or n.split('.')[0] in ('tasks', 'rest_framework', 'procrastinate')])"
+    )
+
+    assert loaded == "[]"
+
+
+def test_the_menu_loads_itself_and_the_bridge_after_djangos_setup() -> None:
+    loaded = _python(
+        "import os, sys\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
+        "import django; django.setup()\n"
+        "before = set(sys.modules)\n"
+        "import myapp.tasks\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+
+    assert set(loaded.split()) == {
+        "myapp.tasks",
+        "pgjobs.defer.bridge",
+        "pgjobs.defer.options",
+        "pgjobs.defer.deferral",
+        "pgjobs.contract.retries",
+        "smtplib",  # for an error's name
+    }
+
+
+@pytest.mark.django_db
+def test_an_owner_who_was_deleted_meanwhile_is_no_obstacle(user: Any) -> None:
+    gone = user.pk
+    user.delete()
+
+    with owned_by(gone):
+        deferred = invite.defer(**GUEST)
+    connection.check_constraints()
+
+    assert Task.objects.get(pk=deferred.task_id).owner_id == gone
+
+
+@pytest.mark.django_db
+def test_an_id_of_the_subject_that_is_too_long_is_refused() -> None:
+    @declare(queue="q", subject="thing")
+    def about(thing_id: str) -> None: ...
+
+    with pytest.raises(ArgumentsRefusedError, match="thing_id: As an id"):
+        about.defer(thing_id="x" * 129)
+
+
+def test_what_is_sensitive_is_neither_the_subjects_id_nor_in_a_lock() -> None:
+    for options in ({"subject": "thing"}, {"lock": "thing:{thing_id}"}):
+        with pytest.raises(BadDeclarationError):
+
+            @declare(queue="q", sensitive=("thing_id",), **options)  # type: ignore[arg-type]
+            def about(thing_id: str) -> None: ...
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("share", [1e16, -1e300, 0.1, 3, 5e-324])
+def test_floats_come_back_from_the_database_as_they_were(share: float) -> None:
+    @declare(queue="q")
+    def weigh(share: float) -> None: ...
+
+    stored = ProcrastinateJob.objects.get(pk=weigh.defer(share=share).job_id).args
+
+    loaded = weigh.arguments.load(stored)["share"]
+    assert (loaded, type(loaded)) == (share, float)

@@ -1,0 +1,68 @@
+"""Log lines: ids on each, arguments on none."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from pgjobs.observe.correlation import correlated
+from pgjobs.observe.logs import NoJobArguments, formatter
+
+
+def _record(name: str = "someone.elses.library", **extra: object) -> logging.LogRecord:
+    record = logging.LogRecord(name, logging.INFO, "file.py", 1, "a %s line", ("plain",), None)
+    record.__dict__.update(extra)
+    return record
+
+
+def test_every_line_carries_what_is_bound_and_the_correlation_id() -> None:
+    with correlated("c-1"), structlog.contextvars.bound_contextvars(job_id=7, attempt=1):
+        line = json.loads(formatter("json").format(_record()))
+
+    assert line["event"] == "a plain line"
+    assert (line["correlation_id"], line["job_id"], line["attempt"]) == ("c-1", 7, 1)
+    assert (line["level"], line["logger"]) == ("info", "someone.elses.library")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_text_lines_carry_the_same() -> None:
+    with correlated("c-1"):
+        line = formatter("text").format(_record())
+
+    assert "a plain line" in line
+    assert "correlation_id=c-1" in line
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_half_a_character_loses_no_line(style: str) -> None:
+    line = formatter(style).format(_record(job="\ud800"))
+    record = _record()
+    record.msg, record.args = "half \ud800", ()
+
+    assert formatter(style).format(record).encode()
+    assert line.encode()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_traceback_shows_no_local_variables(style: str) -> None:
+    password = "hunter" + "2"
+    record = _record()
+    try:
+        raise ValueError(len(password))
+    except ValueError as error:
+        record.exc_info = (type(error), error, error.__traceback__)
+
+    line = formatter(style).format(record)
+
+    assert "ValueError" in line
+    assert "hunter2" not in line
+
+
+def test_the_librarys_lines_about_single_jobs_are_dropped() -> None:
+    keep = NoJobArguments().filter
+
+    assert not keep(_record("procrastinate.worker", job={"task_kwargs": {}}))
+    assert not keep(_record("procrastinate.worker.worker", action="ending_job"))
+    assert keep(_record("procrastinate.worker", action="start_worker"))
+    assert keep(_record("myapp", job={"id": 1}))

@@ -1,0 +1,129 @@
+"""The system checks: menu and worker, the names of settings, a lease that can be kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import job_samples
+import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from pgjobs.checks import OUR_SETTINGS, check_lease, check_menu, check_names
+from pgjobs.defer.bridge import TaskSpec, declare
+from pgjobs.worker.app import JobsApp
+from pgjobs.worker.errors import ImplementationMismatchError
+
+
+@pytest.fixture
+def worker_app(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobsApp]:
+    """Puts an app of these specs in the place of the worker's."""
+
+    def place(*specs: TaskSpec[...]) -> JobsApp:
+        app = JobsApp(specs={spec.name: spec for spec in specs}, import_paths=[])
+        monkeypatch.setattr(job_samples, "other_app", app, raising=False)
+        settings.JOBS_WORKER_APP = "job_samples.other_app"
+        return app
+
+    return place
+
+
+@declare(queue="q")
+def walk(steps: int) -> None: ...
+
+
+def test_the_real_menu_and_the_real_functions_agree() -> None:
+    assert list(check_menu()) == []
+
+
+def test_a_declaration_without_a_function_is_an_error(worker_app: Callable[..., JobsApp]) -> None:
+    worker_app(walk)
+
+    (error,) = check_menu()
+    assert "Task walk is declared but no function implements it." in error.msg
+
+
+def test_a_function_without_a_declaration_is_an_error(worker_app: Callable[..., JobsApp]) -> None:
+    app = worker_app()
+
+    @app.implements(walk)
+    def walk_on(*, steps: int) -> None: ...
+
+    (error,) = check_menu()
+    assert "Task walk is implemented but not on the menu." in error.msg
+
+
+def test_a_function_with_other_arguments_is_refused(worker_app: Callable[..., JobsApp]) -> None:
+    app = worker_app(walk)
+
+    with pytest.raises(ImplementationMismatchError, match=r"\(steps: int\).*\(steps: float\)"):
+
+        @app.implements(walk)
+        def walk_on(*, steps: float) -> None: ...
+
+
+def test_the_settings_of_the_project_are_all_known() -> None:
+    assert list(check_names()) == []
+
+
+def test_every_known_setting_is_one_that_the_project_sets_or_reads() -> None:
+    from myproj import env, settings
+
+    assert {
+        name for name in OUR_SETTINGS if not hasattr(settings, name) and not hasattr(env, name)
+    } == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("JOBS_WORKER_THREAD", "Did you mean JOBS_WORKER_THREADS?"),
+        ("PROCRASTINATE_IMPORT_PATH", "Did you mean PROCRASTINATE_IMPORT_PATHS?"),
+        ("JOBS_ZZZ", "The README lists all of them."),
+    ],
+)
+def test_an_unknown_setting_is_an_error_with_a_suggestion(
+    settings: Any, name: str, hint: str
+) -> None:
+    setattr(settings, name, 1)
+
+    (error,) = check_names()
+    assert (error.id, error.msg, error.hint) == ("jobs.E002", f"There is no setting {name}.", hint)
+
+
+def test_an_unknown_variable_of_the_environment_is_an_error_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOBS_WORKER_THREAD", "3")
+
+    (error,) = check_names()
+    assert "JOBS_WORKER_THREAD" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "lease"),
+    [(5.0, 9.9), (5.0, 0.3), (300.0, 15.0)],
+    ids=["below two heartbeats", "below one", "a longer heartbeat alone"],
+)
+def test_a_lease_that_no_worker_can_keep_is_an_error(
+    settings: Any, heartbeat: float, lease: float
+) -> None:
+    settings.JOBS_WORKER_HEARTBEAT_SECONDS, settings.JOBS_WORKER_LEASE_SECONDS = heartbeat, lease
+
+    (error,) = check_lease()
+    assert error.id == "jobs.E003"
+    assert f"JOBS_WORKER_LEASE_SECONDS ({lease:g})" in error.msg
+    assert error.hint == f"Make the lease {3 * heartbeat:g} or more, three heartbeats."
+
+
+@pytest.mark.parametrize(("heartbeat", "lease"), [(5.0, 15.0), (5.0, 10.0), (0.3, 0.6)])
+def test_a_lease_of_two_heartbeats_is_none(settings: Any, heartbeat: float, lease: float) -> None:
+    settings.JOBS_WORKER_HEARTBEAT_SECONDS, settings.JOBS_WORKER_LEASE_SECONDS = heartbeat, lease
+
+    assert list(check_lease()) == []
+
+
+def test_manage_check_refuses_such_a_lease(settings: Any) -> None:
+    settings.JOBS_WORKER_LEASE_SECONDS = 1.0
+
+    with pytest.raises(SystemCheckError, match=r"jobs\.E003"):
+        call_command("check")
