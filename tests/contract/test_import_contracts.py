@@ -62,6 +62,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("pgjobs/tracking/models.py", "import myapp.pages.views", "The library knows no project"),
         ("pgjobs/tracking/models.py", "import pgjobs.follow.hub", "Rooms of the library"),
         ("pgjobs/worker/run/run.py", "import pgjobs.worker.app", "Rooms of the worker"),
+        ("pgjobs/api/tasks/apis.py", "import pgjobs.api.live.apis", "Rooms of the API"),
         ("pgjobs/worker/run/run.py", "import myapp.tasks", "The engine does not know the menu"),
     ],
 )

@@ -18,18 +18,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from pgjobs.api.http.parsers import BodyTooLargeError
-from pgjobs.api.keys.errors import (
-    HEADER,
+from pgjobs.api.errors import (
     KeyInUseError,
     KeyOutlivedTaskError,
     KeyReusedError,
-)
-from pgjobs.api.tokens.errors import (
     TokenNotFoundError,
     TooManyTokensError,
     WrongCredentialsError,
 )
+from pgjobs.api.http.headers import IDEMPOTENCY_KEY
+from pgjobs.api.http.parsers import BodyTooLargeError
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
 from pgjobs.contract.retries import only_reads
@@ -311,7 +309,7 @@ def _add_retry_after(response: HttpResponse) -> None:
 def _unavailable(request: HttpRequest | Request, error: BaseException | None) -> str:
     if request.method in SAFE_METHODS or not is_outcome_unknown(error):
         return _("The database cannot be reached right now. Try again shortly.")
-    if HEADER in request.headers:
+    if IDEMPOTENCY_KEY in request.headers:
         return _(
             "The database did not answer. Whether the request took effect is unknown. Send it again"
             " with the same Idempotency-Key: it takes effect once."

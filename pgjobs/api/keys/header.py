@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pgjobs.access.addresses import address_of
-from pgjobs.api.keys.errors import HEADER
+from pgjobs.api.http.headers import IDEMPOTENCY_KEY
 from pgjobs.api.keys.services import KeyedRequest, once
 
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -53,7 +53,7 @@ def answer_once(
 
 
 def _key_of(request: Request) -> str | None:
-    text = request.headers.get(HEADER)
+    text = request.headers.get(IDEMPOTENCY_KEY)
     if text is None:
         return None
     key = text.strip()
@@ -62,7 +62,7 @@ def _key_of(request: Request) -> str | None:
         key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if not _PRINTABLE.fullmatch(key):
         problem = _("Must be 1 to {most} printable ASCII characters, in quotes or not.")
-        raise ValidationError({HEADER: [problem.format(most=MAX_KEY_LENGTH)]})
+        raise ValidationError({IDEMPOTENCY_KEY: [problem.format(most=MAX_KEY_LENGTH)]})
     return key
 
 

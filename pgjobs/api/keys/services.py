@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
-from pgjobs.api.keys.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
+from pgjobs.api.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from pgjobs.database.batches import delete_in_batches
 
 _SQL = Path(__file__).parent / "sql"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgjobs.api.http.bodylimit import Application, Message, Receive, Send
-from pgjobs.api.live.scope import ASKED_AGAIN
+from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.follow.hub import Follower
 from pgjobs.observe.middleware import CORRELATION_HEADER
 

@@ -2,9 +2,14 @@
 
 from typing import Any
 
+from pgjobs.api.errors import (
+    KeyInUseError,
+    KeyOutlivedTaskError,
+    KeyReusedError,
+    TooManyTokensError,
+    WrongCredentialsError,
+)
 from pgjobs.api.http import problems
-from pgjobs.api.keys.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
-from pgjobs.api.tokens.errors import TooManyTokensError, WrongCredentialsError
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import JSONTooLargeError, JSONValueRefusedError
 from pgjobs.defer.deferral import AlreadyWaitingError, ItemsRefusedError

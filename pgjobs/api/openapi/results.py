@@ -4,27 +4,30 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent, append_meta, resolve_type_hint
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample
 
 from pgjobs.api.openapi.samples import sample_of
-from pgjobs.api.tasks.examples import status_example, status_examples
+from pgjobs.api.tasks.examples import status_example
 from pgjobs.api.tasks.serializers import TaskStatusOutput
 from pgjobs.defer.bridge import TaskSpec
-from pgjobs.tracking.states import FINAL, TaskStatus
+from pgjobs.tracking.states import TaskStatus
 
 
-def ended_while_waiting(
-    spec: TaskSpec[...] | None = None, schema: AutoSchema | None = None
-) -> OpenApiResponse:
-    """Return the answer to a request that waited for the end of the task it names.
-
-    Of a declared task the result is what the declaration says.
-    """
-    return OpenApiResponse(
-        TaskStatusOutput if schema is None else _status(spec, schema),
-        description="With `Prefer: wait`: the task has ended within that time.",
-        examples=status_examples(*FINAL),
+def status_of(spec: TaskSpec[...] | None, schema: AutoSchema) -> dict[str, Any]:
+    """Return the schema of the status; of a declared task the result is what it says."""
+    status: dict[str, Any] = schema.resolve_serializer(TaskStatusOutput, "response").ref
+    if spec is None or spec.result is None:
+        return status
+    result = ResolvedComponent(
+        name=spec.result.__name__,
+        type=ResolvedComponent.SCHEMA,
+        schema=_described(spec.result),
+        object=spec.result,
     )
+    schema.registry.register_on_missing(result)
+    is_done = {"properties": {"status": {"const": TaskStatus.DONE.value}}}
+    then = {"properties": {"result": result.ref}}
+    return {"allOf": [status, {"if": is_done, "then": then}]}
 
 
 def end_examples(spec: TaskSpec[...], arguments: dict[str, Any]) -> list[OpenApiExample]:
@@ -53,22 +56,6 @@ def error_codes(spec: TaskSpec[...] | None) -> str:
         return ""
     codes = " ".join(f"`{code}`: {meaning}" for code, meaning in spec.errors.items())
     return f"The task may end FAILED with one of these codes. {codes}"
-
-
-def _status(spec: TaskSpec[...] | None, schema: AutoSchema) -> dict[str, Any]:
-    status: dict[str, Any] = schema.resolve_serializer(TaskStatusOutput, "response").ref
-    if spec is None or spec.result is None:
-        return status
-    result = ResolvedComponent(
-        name=spec.result.__name__,
-        type=ResolvedComponent.SCHEMA,
-        schema=_described(spec.result),
-        object=spec.result,
-    )
-    schema.registry.register_on_missing(result)
-    is_done = {"properties": {"status": {"const": TaskStatus.DONE.value}}}
-    then = {"properties": {"result": result.ref}}
-    return {"allOf": [status, {"if": is_done, "then": then}]}
 
 
 def _described(result: type) -> dict[str, Any]:

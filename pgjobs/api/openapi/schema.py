@@ -20,8 +20,8 @@ from uritemplate import variables
 
 from pgjobs.api.door.operations import AcceptingOperation, accepting_operation
 from pgjobs.api.door.options import DeferOptionsInput
+from pgjobs.api.http.headers import IDEMPOTENCY_KEY
 from pgjobs.api.http.serializers import AcceptedOutput, StrictSerializer
-from pgjobs.api.keys.errors import HEADER
 from pgjobs.api.keys.header import MAX_KEY_LENGTH, REPLAYED_HEADER
 from pgjobs.api.openapi.problems import (
     CONDITIONAL_HEADERS,
@@ -33,22 +33,14 @@ from pgjobs.api.openapi.problems import (
     RETRY_AFTER_HEADER,
     problem_response,
 )
-from pgjobs.api.openapi.results import end_examples, ended_while_waiting, error_codes
+from pgjobs.api.openapi.results import end_examples, error_codes, status_of
 from pgjobs.api.openapi.samples import sample_of
+from pgjobs.api.tasks.waiting import PREFER, ended_while_waiting
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TASK_ID = "01a1fbea-4e84-7475-81db-8e9e43d5d392"
-# What answers that may be waited for take and give besides.
-PREFER = OpenApiParameter(
-    "Prefer",
-    location=OpenApiParameter.HEADER,
-    description=(
-        "`wait=10` holds the answer for up to so many seconds, 30 at most, until the task has ended"
-        " (RFC 7240)."
-    ),
-    examples=[OpenApiExample("wait", value="wait=10")],
-)
+# What answers that may be waited for give besides.
 _APPLIED_HEADER = {
     "description": "`wait`: the preference was heeded.",
     "schema": {"type": "string", "enum": ["wait"]},
@@ -63,7 +55,7 @@ _REPLAYED_HEADER = {
     "schema": {"type": "string", "enum": ["true"]},
 }
 _KEY_PARAMETER = OpenApiParameter(
-    HEADER,
+    IDEMPOTENCY_KEY,
     location=OpenApiParameter.HEADER,
     description=(
         "A name of the client's for this request, best a UUID. Sent again with it, in quotes or"
@@ -145,7 +137,7 @@ class ApiSchema(AutoSchema):
             return super().get_response_serializers()
         description = "The task is committed; a worker runs it. Ask `status_endpoint` how it went."
         return {
-            200: ended_while_waiting(accepting.spec, self),
+            200: ended_while_waiting(status_of(accepting.spec, self)),
             202: OpenApiResponse(AcceptedOutput, description=description),
         }
 

@@ -23,8 +23,6 @@ from pgjobs.api.http.pagination import IdCursorPagination, SearchPagination
 from pgjobs.api.http.serializers import AcceptedOutput
 from pgjobs.api.http.strictness import refuse_input
 from pgjobs.api.keys.header import answer_once
-from pgjobs.api.openapi.results import ended_while_waiting
-from pgjobs.api.openapi.schema import PREFER
 from pgjobs.api.tasks.examples import (
     accepted_again_examples,
     attempt_examples,
@@ -39,6 +37,7 @@ from pgjobs.api.tasks.serializers import (
     TaskRowOutput,
     TaskStatusOutput,
 )
+from pgjobs.api.tasks.waiting import PREFER, ended_while_waiting
 from pgjobs.tracking.models import Attempt, Task, TaskQuerySet
 from pgjobs.tracking.quota import open_task_quota
 from pgjobs.tracking.selectors import (

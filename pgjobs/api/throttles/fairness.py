@@ -25,7 +25,7 @@ from knox.settings import knox_settings
 
 from pgjobs.access.addresses import address_of
 from pgjobs.api.http.bodylimit import Application, Message, Receive, Send, refuse, replay
-from pgjobs.api.live.scope import ASKED_AGAIN
+from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles.kept_answers import KeptAnswer, Store
 from pgjobs.api.throttles.turns import TooManyWaitError, Turns
 from pgjobs.observe.middleware import UNLOGGED

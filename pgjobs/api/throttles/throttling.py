@@ -14,7 +14,7 @@ from rest_framework.throttling import BaseThrottle
 
 from pgjobs.access.addresses import address_of
 from pgjobs.api.door.operations import accepting_operation
-from pgjobs.api.live.scope import ASKED_AGAIN
+from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles.services import Quota, Standing, count_request
 from pgjobs.observe.middleware import add_headers
 

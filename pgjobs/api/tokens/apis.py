@@ -15,10 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from pgjobs.api.errors import WrongCredentialsError
 from pgjobs.api.http.pagination import IdCursorPagination
 from pgjobs.api.http.strictness import refuse_input, refuse_query
 from pgjobs.api.throttles.login import Attempt
-from pgjobs.api.tokens.errors import WrongCredentialsError
 from pgjobs.api.tokens.examples import listed_examples, obtained_examples
 from pgjobs.api.tokens.models import Terms
 from pgjobs.api.tokens.selectors import token_list

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from knox.models import AuthToken
 
-from pgjobs.api.tokens.errors import (
+from pgjobs.api.errors import (
     TokenNotFoundError,
     TooManyTokensError,
     WrongCredentialsError,

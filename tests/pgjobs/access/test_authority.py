@@ -22,7 +22,7 @@ from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
-from pgjobs.api.door.apis import TaskBulkApi
+from pgjobs.api.bulk.apis import TaskBulkApi
 from pgjobs.api.door.door import deferring
 from pgjobs.defer.bridge import owned_by
 from pgjobs.tracking.models import Task
@@ -72,7 +72,7 @@ class OpenByMethodApi(APIView):
 
 
 urlpatterns = [
-    path("api/tasks/", include("pgjobs.api.tasks.urls")),
+    path("api/", include("pgjobs.api.urls")),
     path("bulk/", TaskBulkApi.as_view()),
     *(path(f"{spec.name}/", _door(spec, bulk=True)) for spec in KINDS),
     path("active/", ActiveApi.as_view()),

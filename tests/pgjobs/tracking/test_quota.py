@@ -37,7 +37,7 @@ class SampleApi(APIView):
 
 urlpatterns = [
     path("api/samples/", SampleApi.as_view()),
-    path("api/tasks/", include("pgjobs.api.tasks.urls")),
+    path("api/", include("pgjobs.api.urls")),
 ]
 
 

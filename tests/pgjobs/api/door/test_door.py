@@ -44,7 +44,7 @@ class MistakeApi(APIView):
 
 
 urlpatterns = [
-    path("api/tasks/", include("pgjobs.api.tasks.urls")),
+    path("api/", include("pgjobs.api.urls")),
     path("accounts/<str:account>/secret/", SecretApi.as_view()),
     path("hold/", TypedApi.as_view()),
     path("hold/<int:key>/", TypedApi.as_view()),

@@ -36,7 +36,7 @@ class UniqueApi(APIView):
 
 urlpatterns = [
     path("unique/", UniqueApi.as_view()),
-    path("api/tasks/", include("pgjobs.api.tasks.urls")),
+    path("api/", include("pgjobs.api.urls")),
     path("once/", OnceApi.as_view()),
 ]
 

@@ -40,7 +40,7 @@ class PeekApi(APIView):
 
 
 urlpatterns = [
-    path("api/tasks/", include("pgjobs.api.tasks.urls")),
+    path("api/", include("pgjobs.api.urls")),
     path("api/guests/", GuestApi.as_view()),
     path("api/peek/", PeekApi.as_view()),
 ]

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from myapp.tasks import debug_task
 from myapp.users.models import User
-from pgjobs.api.keys.errors import KeyInUseError
+from pgjobs.api.errors import KeyInUseError
 from pgjobs.api.keys.models import Key
 from pgjobs.defer.bridge import owned_by
 from pgjobs.tracking.models import Task

@@ -13,8 +13,8 @@ from django.db import connection, transaction
 from key_holder import REQUEST, write
 from programs import Program, eventually
 
+from pgjobs.api.errors import KeyInUseError
 from pgjobs.api.keys import services
-from pgjobs.api.keys.errors import KeyInUseError
 from pgjobs.api.keys.models import Key
 from pgjobs.api.keys.services import Effect, keys_prune, once
 from pgjobs.database import batches

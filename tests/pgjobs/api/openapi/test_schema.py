@@ -22,10 +22,10 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from myapp.pages import docs
-from pgjobs.api.door.apis import SchemaApi
 from pgjobs.api.door.door import deferring
 from pgjobs.api.door.options import OPTION_NAMES
 from pgjobs.api.http.serializers import StrictCharField, StrictSerializer
+from pgjobs.api.openapi.apis import SchemaApi
 from pgjobs.defer.bridge import owned_by
 from pgjobs.tracking.models import Task
 

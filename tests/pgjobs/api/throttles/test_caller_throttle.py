@@ -18,7 +18,7 @@ from programs import PROJECT
 from psycopg.errors import ReadOnlySqlTransaction
 from rest_framework.test import APIClient
 
-from pgjobs.api.live.scope import ASKED_AGAIN
+from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles import services
 from pgjobs.api.throttles.models import Window
 from pgjobs.api.throttles.services import Quota, count_request

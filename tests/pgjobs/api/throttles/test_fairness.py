@@ -17,7 +17,7 @@ from process_fixtures import StartWeb
 from programs import eventually
 
 from pgjobs.api.http.bodylimit import Message, Receive, Send
-from pgjobs.api.live.scope import ASKED_AGAIN
+from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles import kept_answers, turns
 from pgjobs.api.throttles.fairness import FairShare
 from pgjobs.defer.bridge import owned_by

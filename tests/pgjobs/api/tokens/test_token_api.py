@@ -16,8 +16,8 @@ from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from pgjobs.access.audit.models import Action, Entry
+from pgjobs.api.errors import WrongCredentialsError
 from pgjobs.api.throttles.models import Window
-from pgjobs.api.tokens.errors import WrongCredentialsError
 from pgjobs.api.tokens.models import Terms
 from pgjobs.api.tokens.services import token_create
 

@@ -1,44 +1,19 @@
-"""The API description itself, for programs; and the call that makes many jobs at once."""
+"""The call that makes many jobs at once."""
 
-import functools
 from collections.abc import Sequence
 from uuid import UUID
 
-from django.http import HttpResponse
-from django.utils.translation import get_language
-from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
-from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from pgjobs.api.bulk.schema import BulkSchema
 from pgjobs.api.door.bulk import BulkInput, bulk_operation
 from pgjobs.api.door.door import RETRY_AFTER_SECONDS, deferred_for
 from pgjobs.api.door.options import OPTION_NAMES, defer_options, with_options
 from pgjobs.api.http.strictness import refuse_query
 from pgjobs.api.keys.header import answer_once
-from pgjobs.api.openapi.bulk import BulkSchema
-
-RENDERERS = {kind.format: kind for kind in (OpenApiYamlRenderer, OpenApiJsonRenderer)}
-
-
-class SchemaApi(APIView):
-    """OpenAPI of every operation: YAML, or JSON by `?format=json` or the Accept header."""
-
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
-    throttle_classes = ()  # kept in memory; who reads it costs no query
-    renderer_classes = tuple(RENDERERS.values())
-
-    @extend_schema(exclude=True)
-    def get(self, request: Request) -> HttpResponse:
-        renderer = request.accepted_renderer
-        return HttpResponse(
-            _document(renderer.format, get_language()), content_type=renderer.media_type
-        )
 
 
 class TaskBulkApi(APIView):
@@ -76,10 +51,3 @@ def _all_accepted(task_ids: Sequence[UUID]) -> Response:
         status=202,
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
-
-
-@functools.cache
-def _document(form: str, _language: str | None) -> bytes:
-    """Return the rendered description; kept, as anybody may ask for it."""
-    schema = SchemaGenerator().get_schema(public=True)
-    return RENDERERS[form]().render(schema, renderer_context={})

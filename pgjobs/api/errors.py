@@ -1,8 +1,6 @@
-"""Errors of the room of keys."""
+"""Errors of the rooms of the API; their HTTP status is in `http/problems.py`."""
 
 from pgjobs.errors import AppError
-
-HEADER = "Idempotency-Key"  # how a request brings it
 
 
 class KeyInUseError(AppError):
@@ -21,3 +19,22 @@ class KeyOutlivedTaskError(AppError):
     """The request with this Idempotency-Key had its effect, and its task was deleted since."""
 
     code = "task_deleted"
+
+
+class WrongCredentialsError(AppError):
+    """No active user has this name and this password."""
+
+    code = "wrong_credentials"
+
+
+class TooManyTokensError(AppError):
+    """You have {limit} API tokens, which is the limit. Revoke one that you do not need."""
+
+    code = "too_many_tokens"
+    limit: int
+
+
+class TokenNotFoundError(AppError):
+    """There is no such token, or it is not yours."""
+
+    code = "not_found"
