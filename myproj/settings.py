@@ -34,6 +34,10 @@ DATABASES = database_settings(
 )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# For the commands of pgjobs.dev: the server that the environment names, None for the embedded one.
+JOBS_DEV_DATABASE_URL = env.DATABASE_URL if env.HAS_OWN_DATABASE else None
+JOBS_DEV_REFUSED = env.IN_PRODUCTION
+
 # --- Jobs ------------------------------------------------------------------------------------
 
 # The library's own discovery imports every app's tasks.py before the registry is ready.

@@ -21,6 +21,8 @@ OUR_SETTINGS = frozenset(
         "JOBS_ATOMIC_SECONDS",
         "JOBS_AUDIT_DAYS",
         "JOBS_BEHIND_TLS_PROXY",
+        "JOBS_DEV_DATABASE_URL",
+        "JOBS_DEV_REFUSED",
         "JOBS_EAGER",
         "JOBS_HARD_LIMIT_SECONDS",
         "JOBS_IDEMPOTENCY_KEY_HOURS",

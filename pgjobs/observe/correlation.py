@@ -1,14 +1,16 @@
-"""The correlation id of what runs now: one word that ties a request to the jobs it started."""
+"""What ties log lines together: the correlation id of a request and its jobs, the ids of a run."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 UNKNOWN = "unknown"
 MAX_LENGTH = 128
 
 _current: ContextVar[str] = ContextVar("correlation_id", default=UNKNOWN)
+_run: ContextVar[Mapping[str, Any]] = ContextVar("run_ids", default={})  # noqa: B039 # never changed
 
 
 def correlation_id() -> str:
@@ -29,6 +31,16 @@ def correlated(value: str) -> Iterator[str]:
 def correlate_context(value: str) -> None:
     """Serve the current contextvars context, from now on, under the id `value`."""
     _current.set(value)
+
+
+def bind_run(**ids: Any) -> None:
+    """Put these ids on each log line of the current contextvars context, from now on."""
+    _run.set(ids)
+
+
+def run_ids() -> Mapping[str, Any]:
+    """Return the ids of the run that writes a log line, empty outside of any."""
+    return _run.get()
 
 
 def accepted_or_new(offered: str | None) -> str:

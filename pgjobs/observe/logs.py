@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from pgjobs.observe.correlation import correlation_id
+from pgjobs.observe.correlation import correlation_id, run_ids
 from pgjobs.observe.redaction import hide_known_in
 
 
@@ -23,8 +23,8 @@ class NoJobArguments(logging.Filter):
 def formatter(style: str) -> logging.Formatter:
     """Return the formatter of every handler: `style` is "text" or "json".
 
-    What is bound with structlog's contextvars (task_id, job_id, ... inside a task) and the
-    correlation id stand on each line, whichever logger wrote it.
+    The ids of a run (task_id, job_id, ...), the correlation id, and what a project binds with
+    structlog's contextvars stand on each line, whichever logger wrote it.
     """
     renderer: Any = (
         structlog.processors.JSONRenderer()
@@ -39,7 +39,7 @@ def formatter(style: str) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
-            _add_correlation_id,
+            _add_ids,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.add_log_level,
             # A traceback that the worker made a text of, once.
@@ -73,8 +73,9 @@ def _is_about_a_job(record: logging.LogRecord) -> bool:
     return hasattr(record, "job") or getattr(record, "action", "") == "ending_job"
 
 
-def _add_correlation_id(
+def _add_ids(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
+    event.update(run_ids())
     event["correlation_id"] = correlation_id()
     return event

@@ -1,4 +1,4 @@
-"""What Django tells of signing in, of tokens and of power, recorded."""
+"""What Django tells of signing in and of power, recorded."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
-from knox.models import get_token_model
 
 from pgjobs.access.audit.models import Action
 from pgjobs.access.audit.services import record
@@ -24,11 +23,9 @@ _CHANGES = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared
 
 def connect() -> None:
     """Connect the receivers; to do so again changes nothing."""
-    user_model, token_model = get_user_model(), get_token_model()
+    user_model = get_user_model()
     user_logged_in.connect(_signed_in, dispatch_uid="audit")
     user_login_failed.connect(_sign_in_failed, dispatch_uid="audit")
-    post_save.connect(_token_saved, sender=token_model, dispatch_uid="audit")
-    post_delete.connect(_token_deleted, sender=token_model, dispatch_uid="audit")
     pre_save.connect(_user_about_to_change, sender=user_model, dispatch_uid="audit")
     post_save.connect(_user_saved, sender=user_model, dispatch_uid="audit")
     post_delete.connect(_user_deleted, sender=user_model, dispatch_uid="audit")
@@ -45,15 +42,6 @@ def _signed_in(user: Any, **_signal: Any) -> None:
 def _sign_in_failed(credentials: dict[str, Any], **_signal: Any) -> None:
     name = credentials.get("username") or credentials.get(get_user_model().USERNAME_FIELD)
     record(Action.SIGN_IN_FAILED, name or "")
-
-
-def _token_saved(instance: Any, created: bool, **_signal: Any) -> None:
-    if created:
-        record(Action.TOKEN_MADE, instance.token_key, user=str(instance.user_id))
-
-
-def _token_deleted(instance: Any, **_signal: Any) -> None:
-    record(Action.TOKEN_REVOKED, instance.token_key, user=str(instance.user_id))
 
 
 def _user_about_to_change(instance: Any, update_fields: Any, **_signal: Any) -> None:

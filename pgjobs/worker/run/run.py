@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-import structlog
 from django.conf import settings
 from procrastinate.exceptions import JobAborted
 from procrastinate.worker import Worker
@@ -18,7 +17,7 @@ from procrastinate.worker import Worker
 from pgjobs.contract.json_values import storable_text
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.defer.deferral import own_context
-from pgjobs.observe.correlation import UNKNOWN, correlate_context
+from pgjobs.observe.correlation import UNKNOWN, bind_run, correlate_context
 from pgjobs.observe.redaction import (
     hide_in_ends,
     keep_from_logs,
@@ -261,7 +260,7 @@ class Run:
     def _enter(self) -> None:
         job = self.job
         current_run.set(self)
-        structlog.contextvars.bind_contextvars(
+        bind_run(
             task_id=self.task_id,
             job_id=job.id,
             task_name=job.task_name,

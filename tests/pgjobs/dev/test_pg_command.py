@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -44,10 +45,8 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _checkout(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(env, "BASE_DIR", root)
-    monkeypatch.setattr(env, "HAS_OWN_DATABASE", False)
-    monkeypatch.setattr(env, "DATABASE_URL", "")
+def _checkout(root: Path, settings: Any) -> None:
+    settings.BASE_DIR, settings.JOBS_DEV_DATABASE_URL = root, None
 
 
 def pg(root: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -221,19 +220,18 @@ def test_reset_refuses_while_the_server_runs(root: Path) -> None:
 
 
 @pytest.mark.parametrize("action", ["run", "status", "reset"])
-def test_production_is_refused(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(env, "IN_PRODUCTION", True)
+def test_production_is_refused(action: str, settings: Any) -> None:
+    settings.JOBS_DEV_REFUSED = True
 
     with pytest.raises(CommandError, match="development"):
         call_command("pg", action)
 
 
 def test_production_has_the_url_of_its_own_server(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(env, "IN_PRODUCTION", True)
-    monkeypatch.setattr(env, "HAS_OWN_DATABASE", True)
-    monkeypatch.setattr(env, "DATABASE_URL", "postgresql://own/server")
+    settings.JOBS_DEV_REFUSED = True
+    settings.JOBS_DEV_DATABASE_URL = "postgresql://own/server"
 
     call_command("pg", "url")
 

@@ -1,12 +1,14 @@
 """Log lines: ids on each, arguments on none."""
 
+import contextvars
 import json
 import logging
+from typing import Any
 
 import pytest
 import structlog
 
-from pgjobs.observe.correlation import correlated
+from pgjobs.observe.correlation import bind_run, correlated
 from pgjobs.observe.logs import NoJobArguments, formatter
 
 
@@ -17,10 +19,14 @@ def _record(name: str = "someone.elses.library", **extra: object) -> logging.Log
 
 
 def test_every_line_carries_what_is_bound_and_the_correlation_id() -> None:
-    with correlated("c-1"), structlog.contextvars.bound_contextvars(job_id=7, attempt=1):
-        line = json.loads(formatter("json").format(_record()))
+    def write() -> Any:
+        bind_run(job_id=7, attempt=1)
+        with correlated("c-1"), structlog.contextvars.bound_contextvars(tenant="t"):
+            return json.loads(formatter("json").format(_record()))
 
-    assert line["event"] == "a plain line"
+    line = contextvars.copy_context().run(write)
+
+    assert (line["event"], line["tenant"]) == ("a plain line", "t")
     assert (line["correlation_id"], line["job_id"], line["attempt"]) == ("c-1", 7, 1)
     assert (line["level"], line["logger"]) == ("info", "someone.elses.library")
     assert line["timestamp"].endswith("Z")

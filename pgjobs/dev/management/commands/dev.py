@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
-from myproj import env
+from pgjobs.dev import project
 from pgjobs.dev.client import ApiClient
 from pgjobs.dev.console import Console
 from pgjobs.dev.demo import Demo
@@ -51,14 +51,14 @@ class Command(BaseCommand):
 
 
 def _run_session(console: Console) -> NoReturn:
-    if env.IN_PRODUCTION:
+    if project.is_production():
         raise ProductionRefusedError
-    port = choose_port(env.BASE_DIR / ".env")
+    port = choose_port(project.root() / ".env")
     require_free_port(port)
     edits: Edits = SimpleQueue()
     with (
         _postgres(console) as (url, server),
-        watching(env.BASE_DIR, edits, console),
+        watching(project.root(), edits, console),
         _launcher(console, port=port, database_url=url) as launcher,
     ):
         if server:
@@ -75,7 +75,7 @@ def _postgres(console: Console) -> Iterator[tuple[str, PostgresServer | None]]:
     """
     with ExitStack() as stack:
         url, server = "", None
-        if not env.HAS_OWN_DATABASE:
+        if project.own_database() is None:
             url, server = _enter_embedded(stack, console)
         # A server that stops shall find no connection of ours.
         stack.callback(connections.close_all)
@@ -83,7 +83,7 @@ def _postgres(console: Console) -> Iterator[tuple[str, PostgresServer | None]]:
 
 
 def _enter_embedded(stack: ExitStack, console: Console) -> tuple[str, PostgresServer | None]:
-    server = PostgresServer.for_checkout(env.BASE_DIR)
+    server = PostgresServer.for_checkout(project.root())
     console.line("Starting Postgres.")
     try:
         return stack.enter_context(server.running()), server
@@ -106,14 +106,14 @@ def _launcher(console: Console, *, port: int, database_url: str) -> Launcher:
         environment["DATABASE_URL"] = database_url
     # Ours is "command": each process sets its own.
     environment.pop("PROCESS_ROLE", None)
-    return Launcher(PROCESSES, root=env.BASE_DIR, environment=environment, console=console)
+    return Launcher(PROCESSES, root=project.root(), environment=environment, console=console)
 
 
 def _demonstrate(console: Console, launcher: Launcher, *, port: int) -> None:
     """Migrate, start web and worker, follow the demo job, and print how to go on."""
     console.line("Migrating the database.")
     call_command("migrate", interactive=False, verbosity=0)
-    superuser = session_superuser(env.BASE_DIR / "var" / "demo-password")
+    superuser = session_superuser(project.root() / "var" / "demo-password")
     token = new_token(superuser.user)
     api = ApiClient(port=port, token=token)
 

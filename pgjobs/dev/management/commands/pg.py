@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
 
-from myproj import env
+from pgjobs.dev import project
 from pgjobs.dev.become import become
 from pgjobs.dev.binaries import installed_binaries
 from pgjobs.dev.errors import DevError, ProductionRefusedError
@@ -59,14 +59,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         try:
-            if env.IN_PRODUCTION and action not in ALLOWED_IN_PRODUCTION:
+            if project.is_production() and action not in ALLOWED_IN_PRODUCTION:
                 raise ProductionRefusedError
             getattr(self, f"_{action}")(**options)
         except (DevError, OSError) as error:
             raise CommandError(str(error)) from error
 
     def _run(self, *, throwaway: bool, command: list[str], **_: Any) -> None:
-        if env.HAS_OWN_DATABASE:
+        if project.own_database() is not None:
             self._run_on_own_server(command)
         server = _throwaway() if throwaway else _server()
         with _restored_stop_signals():
@@ -106,21 +106,20 @@ class Command(BaseCommand):
         lines["url"] = server.home.url()
         for name, value in lines.items():
             self.stdout.write(f"{name + ':':<22}{value}")
-        if env.HAS_OWN_DATABASE:
+        if project.own_database() is not None:
             self.stderr.write("DATABASE_URL or PG* names another server: that one is used.")
         sys.exit(0 if facts else 1)
 
     def _psql(self, *, arguments: list[str], **_: Any) -> None:
-        if env.HAS_OWN_DATABASE:
-            target = [f"--dbname={env.DATABASE_URL}"] if env.DATABASE_URL else []
+        if (url := project.own_database()) is not None:
+            target = [f"--dbname={url}"] if url else []
             self._become(["psql", *target, *arguments])
         psql = installed_binaries().program("psql")
         self._become([psql, f"--dbname={_running_url()}", *arguments])
 
     def _url(self, **_: Any) -> None:
-        if env.HAS_OWN_DATABASE:
-            # An empty URL takes everything from the PG* variables.
-            self.stdout.write(env.DATABASE_URL or "postgresql://")
+        if (url := project.own_database()) is not None:
+            self.stdout.write(url or "postgresql://")
         else:
             self.stdout.write(_running_url())
 
@@ -139,11 +138,11 @@ class Command(BaseCommand):
 
 
 def _server() -> PostgresServer:
-    return PostgresServer.for_checkout(env.BASE_DIR)
+    return PostgresServer.for_checkout(project.root())
 
 
 def _throwaway() -> PostgresServer:
-    return PostgresServer.throwaway(Template(env.BASE_DIR).copy_to)
+    return PostgresServer.throwaway(Template(project.root()).copy_to)
 
 
 def _running_url() -> str:
