@@ -99,16 +99,11 @@ INSTALLED_APPS = [
     *(["drf_spectacular_sidecar"] if find_spec("drf_spectacular_sidecar") else []),
     "knox",
     # Before the library, one of whose commands it replaces.
-    "pgjobs.workers",
+    "pgjobs",
     "procrastinate.contrib.django",
+    "pgjobs.api",
     "pgjobs.dev",
-    "pgjobs.observe",
-    "pgjobs.tracking",
-    "pgjobs.api.throttles",
-    "pgjobs.api.keys",
-    "pgjobs.access.audit",
     "myapp.access",
-    "pgjobs.api.tokens",
     "myapp.pages",
     "myapp.users",
 ]

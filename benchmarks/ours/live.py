@@ -157,7 +157,7 @@ async def _report(clients: Clients, ids: list[str], number: int) -> float:
 
     task_id = ids[number % len(ids)]
     percent = 1 + number // len(ids) + number % 90
-    (job_id,) = _execute("SELECT job_id FROM tracking_task WHERE id = %s", [task_id])
+    (job_id,) = _execute("SELECT job_id FROM pgjobs_task WHERE id = %s", [task_id])
     began = time.perf_counter()
     _execute(PROGRESS_SQL, {"reports": json.dumps([[job_id, 1, percent, ""]])})
     while True:

@@ -32,7 +32,7 @@ FROM ({_DRAWN}) AS drawn
 """  # noqa: S608 # no text from outside
 
 _TASKS = f"""
-INSERT INTO tracking_task (
+INSERT INTO pgjobs_task (
     id, job_id, owner_id, task_name, queue_name, input_data, correlation_id, progress, attempts,
     related_table, related_id, operation, end_status, result, started_at, finished_at, created_at,
     updated_at
@@ -62,10 +62,10 @@ FROM ({_DRAWN}) AS drawn
 """  # noqa: S608
 
 _TAGS = f"""
-INSERT INTO tracking_tag (task_id, name, owner_id)
+INSERT INTO pgjobs_tag (task_id, name, owner_id)
 SELECT task.id, tag, task.owner_id
 FROM ({_DRAWN}) AS drawn
-JOIN tracking_task AS task ON task.job_id = drawn.n
+JOIN pgjobs_task AS task ON task.job_id = drawn.n
 CROSS JOIN unnest(
     CASE WHEN tag_draw = 0 THEN ARRAY['nightly', 'import-' || n %% 50] ELSE ARRAY['nightly'] END
 ) AS tag
@@ -80,8 +80,8 @@ FROM procrastinate_jobs, unnest(ARRAY['deferred', 'started']) AS type
 WHERE id > %(count)s - 5000 AND (type = 'deferred' OR status <> 'todo')
 """
 
-_TABLES = ("procrastinate_jobs", "procrastinate_events", "tracking_task", "tracking_tag")
-_TABLES_THAT_POINT_HERE = "procrastinate_periodic_defers, tracking_attempt"
+_TABLES = ("procrastinate_jobs", "procrastinate_events", "pgjobs_task", "pgjobs_tag")
+_TABLES_THAT_POINT_HERE = "procrastinate_periodic_defers, pgjobs_attempt"
 
 
 def owner_id(number: int) -> UUID:

@@ -42,7 +42,7 @@ WITH job AS (
     FROM generate_series(%(first)s::int, %(last)s::int) AS seq
     RETURNING id, task_name, queue_name, args
 )
-INSERT INTO tracking_task (
+INSERT INTO pgjobs_task (
     id, job_id, task_name, queue_name, input_data, correlation_id, progress, attempts,
     created_at, updated_at
 )
@@ -57,13 +57,13 @@ FROM job
 
 ENDED = """
 SELECT count(*) FILTER (WHERE end_status = 'DONE'), count(result), count(DISTINCT job_id)
-FROM tracking_task
+FROM pgjobs_task
 WHERE end_status IS NOT NULL AND task_name <> 'waiting'
 """
 
 END_TIMES = """
 SELECT extract(epoch FROM finished_at)
-FROM tracking_task
+FROM pgjobs_task
 WHERE end_status IS NOT NULL AND task_name <> 'waiting'
 """
 

@@ -5,4 +5,4 @@ from django.apps import AppConfig
 
 class DevConfig(AppConfig):
     name = "pgjobs.dev"
-    label = "dev"
+    label = "pgjobs_dev"

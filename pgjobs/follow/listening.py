@@ -18,7 +18,7 @@ from pgjobs.database.timelines import check_async
 
 logger = logging.getLogger(__name__)
 
-# Both are named in the function `workers_tell_followers`, which looks for the lock and notifies.
+# Both are named in the function `pgjobs_tell_followers`, which looks for the lock and notifies.
 CHANNEL = "jobs_task_changed"
 FOLLOWERS_LOCK = 0x4A0B5F02
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from procrastinate.contrib.django import admin as _registers  # noqa: F401
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from pgjobs.tracking.models import Attempt, Task, TaskQuerySet
@@ -13,6 +14,7 @@ from pgjobs.tracking.states import TaskStatus
 
 # The library's page shows every argument, sensitive ones too, and whoever may view may also retry a
 # job that runs, which makes a second copy.
+# Imported above, so that it is registered whatever the order of the apps.
 admin.site.unregister(ProcrastinateJob)
 
 

@@ -1,6 +1,6 @@
 """Which Tasks a list shows, in words that its indexes know.
 
-Every list is walked newest first: by the id, along an owner's index (`tracking_task_walk_owner`),
+Every list is walked newest first: by the id, along an owner's index (`pgjobs_task_walk_owner`),
 the primary key for those who see all, or an index that holds little but what is asked for. Nothing
 is sorted but the few jobs that run. Rows that fit may be few among those that an index leads to, so
 each page looks through so many of them at most (`walk`).

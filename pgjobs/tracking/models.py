@@ -35,7 +35,7 @@ FILTERED = ("end_status", "task_name", "related_table", "finished_at")
 
 def sees_all(user: Any) -> bool:
     """Tell whether `user` may see everybody's Tasks."""
-    return bool(user.has_perm("tracking.view_task"))
+    return bool(user.has_perm("pgjobs.view_task"))
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -139,7 +139,7 @@ class Task(models.Model):
         settings.AUTH_USER_MODEL,
         on_delete=models.DO_NOTHING,
         db_constraint=False,
-        db_index=False,  # the first column of tracking_task_walk_owner
+        db_index=False,  # the first column of pgjobs_task_walk_owner
         null=True,
         related_name="+",
     )
@@ -171,44 +171,44 @@ class Task(models.Model):
         indexes: ClassVar = [
             # An owner's list walks this one, newest first. What follows the id is not for finding:
             # filters are checked in the index, and rows that do not fit are never read.
-            models.Index(fields=["owner", "id", *FILTERED], name="tracking_task_walk_owner"),
+            models.Index(fields=["owner", "id", *FILTERED], name="pgjobs_task_walk_owner"),
             models.Index(
                 fields=["related_id", "id"],
-                name="tracking_task_related_id",
+                name="pgjobs_task_related_id",
                 condition=Q(related_id__isnull=False),
             ),
             # Written by what did not go well alone, so that it is found however rare it is.
             models.Index(
                 fields=["end_status", "id", "owner", "task_name", "related_table", "finished_at"],
-                name="tracking_task_not_done",
+                name="pgjobs_task_not_done",
                 condition=Q(end_status__in=[TaskStatus.FAILED, TaskStatus.CANCELLED]),
             ),
             models.Index(
                 fields=["finished_at"],
-                name="tracking_task_finished_at",
+                name="pgjobs_task_finished_at",
                 condition=Q(finished_at__isnull=False),
             ),
             # How many a user has open, for the quota.
             models.Index(
                 fields=["owner"],
-                name="tracking_task_open_of_owner",
+                name="pgjobs_task_open_of_owner",
                 condition=Q(end_status__isnull=True),
             ),
             # The reaper looks through these for jobs that ended by another hand.
             models.Index(
                 fields=["id"],
-                name="tracking_task_unfinished",
+                name="pgjobs_task_unfinished",
                 condition=Q(end_status__isnull=True),
             ),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
-                name="tracking_task_ended_iff_finished_at",
+                name="pgjobs_task_ended_iff_finished_at",
                 condition=Q(end_status__isnull=True, finished_at__isnull=True)
                 | Q(end_status__isnull=False, end_status__in=FINAL, finished_at__isnull=False),
             ),
             models.CheckConstraint(
-                name="tracking_task_progress_in_percent",
+                name="pgjobs_task_progress_in_percent",
                 condition=Q(progress__gte=0, progress__lte=100),
             ),
         ]
@@ -237,11 +237,9 @@ class Tag(models.Model):
 
     class Meta:
         ordering: ClassVar = ["task", "name"]
-        indexes: ClassVar = [
-            models.Index(fields=["name", "task", "owner"], name="tracking_tag_walk")
-        ]
+        indexes: ClassVar = [models.Index(fields=["name", "task", "owner"], name="pgjobs_tag_walk")]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["task", "name"], name="tracking_tag_once_a_task")
+            models.UniqueConstraint(fields=["task", "name"], name="pgjobs_tag_once_a_task")
         ]
 
     def __str__(self) -> str:
@@ -282,7 +280,7 @@ class Attempt(models.Model):
             # An end may be taken back more than once without a run between.
             models.UniqueConstraint(
                 fields=["task", "number"],
-                name="tracking_attempt_one_a_run",
+                name="pgjobs_attempt_one_a_run",
                 condition=~Q(kind="retried"),
             )
         ]

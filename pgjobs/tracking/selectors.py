@@ -77,13 +77,13 @@ def attempt_list(*, task_id: UUID, caller: Caller) -> QuerySet[Attempt]:
 
 def may_read_tracebacks(caller: Any) -> bool:
     """Tell whether `caller` may read what unexpected errors said: staff that may see all Tasks."""
-    return bool(caller.is_staff and caller.has_perm("tracking.view_task"))
+    return bool(caller.is_staff and caller.has_perm("pgjobs.view_task"))
 
 
 def may_steer(*, task: Task, caller: Any) -> bool:
     """Tell whether `caller` may cancel and retry this Task: its owner, or with the permission."""
     is_owner = task.owner_id is not None and task.owner_id == caller.pk
-    return is_owner or bool(caller.has_perm("tracking.change_task"))
+    return is_owner or bool(caller.has_perm("pgjobs.change_task"))
 
 
 def may_retry(*, task: Task, caller: Any) -> bool:

@@ -225,7 +225,7 @@ def _assert_tells_nothing(answer: Any, task: Task) -> None:
 def test_the_admin_is_closed_to_all_but_staff(
     method: str, route: str, callers: dict[str, Any], owners_task: Task
 ) -> None:
-    path = "/" + re.sub(r"\^?\(\?P<app_label>[^)]*\)", "tracking", route).replace("$", "")
+    path = "/" + re.sub(r"\^?\(\?P<app_label>[^)]*\)", "pgjobs", route).replace("$", "")
     path = re.sub(r"\(\?P<url>\.\*\)", "nothing/at/all", path)
     path = re.sub(r"<[^>]+>", str(owners_task.pk), path)
     if path in ("/admin/login/", "/admin/logout/"):
@@ -265,7 +265,7 @@ MAY_SET = {"username", "email", "first_name", "last_name", "is_active", "passwor
 def _rows() -> list[Any]:
     with connection.cursor() as cursor:
         rows = []
-        for table in ("tracking_task", "procrastinate_jobs", "users_user"):
+        for table in ("pgjobs_task", "procrastinate_jobs", "users_user"):
             cursor.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608 # of ours
             rows.append(cursor.fetchall())
         return rows

@@ -154,7 +154,7 @@ def send(client_of: Callable[[Any], APIClient], admin: Any, settings: Any) -> Ca
 def _counts() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT (SELECT count(*) FROM tracking_task),"
+            "SELECT (SELECT count(*) FROM pgjobs_task),"
             " (SELECT count(*) FROM procrastinate_jobs), (SELECT count(*) FROM users_user)"
         )
         return list(cursor.fetchone())

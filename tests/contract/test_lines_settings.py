@@ -196,7 +196,7 @@ def test_migrations_are_linted_as_sql(
     call_command("lintmigrations")
 
     seen = capfd.readouterr().out
-    for table in ("tracking_task", "throttles_window", "users_user"):
+    for table in ("pgjobs_task", "pgjobs_api_window", "users_user"):
         assert f'CREATE TABLE "{table}"' in seen
 
 
@@ -221,7 +221,7 @@ def test_gate_runs_the_suite_on_python_312_too() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_migrations_lead_up_from_zero_and_back() -> None:
-    ours = ("tracking_", "users_", "throttles_")
+    ours = ("pgjobs_", "users_")
 
     def tables() -> list[str]:
         names = connection.introspection.table_names()
@@ -229,7 +229,7 @@ def test_migrations_lead_up_from_zero_and_back() -> None:
 
     before = tables()
     try:
-        for label in ("tracking", "throttles", "users"):
+        for label in ("pgjobs_api", "pgjobs", "users"):
             call_command("migrate", label, "zero", verbosity=0)
         left = tables()
     finally:

@@ -129,7 +129,7 @@ def test_statuses_are_the_same_five_words(client: APIClient, browser: Client) ->
     for word, one in deferred.items():
         assert _status(client, one)["status"] == word
         assert [task.pk for task in Task.objects.filter(status=word)] == [one.task_id]
-        page = browser.get(f"/admin/tracking/task/?status={word}").content.decode()
+        page = browser.get(f"/admin/pgjobs/task/?status={word}").content.decode()
         shown = [other for other, each in deferred.items() if str(each.task_id) in page]
         assert shown == [word]
 
@@ -167,7 +167,7 @@ def test_one_id_stands_everywhere(client: APIClient, browser: Client) -> None:
 
     assert ids == {str(deferred.task_id)}
     assert UUID(ids.pop()).version == 7
-    assert str(deferred.task_id) in browser.get("/admin/tracking/task/").content.decode()
+    assert str(deferred.task_id) in browser.get("/admin/pgjobs/task/").content.decode()
     decision = (PROJECT / "docs/adr/0001-public-id-is-uuid7.md").read_text()
     assert "procrastinate_jobs.id" in decision
 
@@ -275,10 +275,10 @@ def test_admin_edits_users(browser: Client, user: User) -> None:
 def test_admin_lists_and_searches_tasks(browser: Client) -> None:
     one, other = menu.debug_task.defer(), menu.list_users.defer()
 
-    everything = browser.get("/admin/tracking/task/").content.decode()
-    found = browser.get("/admin/tracking/task/?q=list_users").content.decode()
-    waiting = browser.get("/admin/tracking/task/?status=PENDING").content.decode()
-    done = browser.get("/admin/tracking/task/?status=DONE").content.decode()
+    everything = browser.get("/admin/pgjobs/task/").content.decode()
+    found = browser.get("/admin/pgjobs/task/?q=list_users").content.decode()
+    waiting = browser.get("/admin/pgjobs/task/?status=PENDING").content.decode()
+    done = browser.get("/admin/pgjobs/task/?status=DONE").content.decode()
 
     ids = (str(one.task_id), str(other.task_id))
     pages = (everything, found, waiting, done)

@@ -19,20 +19,21 @@ def test_no_change_of_a_model_lacks_its_migration() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_migrations_lead_back_to_zero_and_up_again() -> None:
     try:
-        call_command("migrate", "tracking", "zero", verbosity=0)
+        for label in ("pgjobs_api", "pgjobs"):
+            call_command("migrate", label, "zero", verbosity=0)
         tables = connection.introspection.table_names()
-        assert not [name for name in tables if name.startswith("tracking_")]
+        assert not [name for name in tables if name.startswith("pgjobs_")]
         assert "procrastinate_jobs" in tables
     finally:
         call_command("migrate", verbosity=0)
-    assert "tracking_task" in connection.introspection.table_names()
+    assert "pgjobs_task" in connection.introspection.table_names()
 
 
 def test_every_key_of_ours_holds_64_bits() -> None:
     keys = [
         field
         for config in apps.get_app_configs()
-        if config.name.startswith(("pgjobs.", "myapp."))
+        if config.name.startswith(("pgjobs", "myapp."))
         for model in config.get_models()
         for field in model._meta.get_fields()
         if isinstance(field, models.Field) and (field.primary_key or field.is_relation)
@@ -52,7 +53,7 @@ def test_every_key_of_ours_holds_64_bits() -> None:
 
 
 def test_the_one_statement_of_defer_fills_every_column_that_needs_it() -> None:
-    columns = deferral._DEFER_SQL.split("INSERT INTO tracking_task (")[1].split(")")[0]
+    columns = deferral._DEFER_SQL.split("INSERT INTO pgjobs_task (")[1].split(")")[0]
     named = {column.strip() for column in columns.split(",")}
     required = {
         field.column

@@ -46,7 +46,7 @@ def test_web_answers_503_soon_and_recovers_by_itself(
         eventually(lambda: get("/readyz")[0].status == 200)
         written = ask(
             url,
-            "SELECT (SELECT count(*) FROM tracking_task), (SELECT count(*) FROM django_session)",
+            "SELECT (SELECT count(*) FROM pgjobs_task), (SELECT count(*) FROM django_session)",
         )
     assert written == [(0, 0)]
 

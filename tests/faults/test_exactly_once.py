@@ -84,7 +84,7 @@ def _jobs_by_key() -> Counter[str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT task.input_data ->> 'username', count(*)"
-            " FROM procrastinate_jobs AS job JOIN tracking_task AS task ON task.job_id = job.id"
+            " FROM procrastinate_jobs AS job JOIN pgjobs_task AS task ON task.job_id = job.id"
             " GROUP BY 1"
         )
         return Counter(dict(cursor.fetchall()))

@@ -60,7 +60,7 @@ def test_a_worker_that_thaws_goes_on_with_new_jobs(start_worker: StartWorker, he
     eventually(lambda: _written(new)["task"][0] == "DONE")
     assert starts_of(new) == [(1, frozen.process.pid)]
     # Of an id that it needs no more there is a row until its next sign of life.
-    eventually(lambda: rows("SELECT count(*) FROM workers_workerprocess") == [(1,)])
+    eventually(lambda: rows("SELECT count(*) FROM pgjobs_workerprocess") == [(1,)])
 
 
 @pytest.mark.parametrize("task_name", ["pay", pytest.param("pay_plainly", marks=pytest.mark.long)])
@@ -139,11 +139,11 @@ def _written(job: Deferred) -> dict[str, Any]:
         )[0],
         "task": rows(
             "SELECT end_status, result, error, attempts, progress, started_at, finished_at,"
-            " updated_at FROM tracking_task WHERE id = %s",
+            " updated_at FROM pgjobs_task WHERE id = %s",
             [job.task_id],
         )[0],
         "attempts": rows(
-            "SELECT number, kind FROM tracking_attempt WHERE task_id = %s ORDER BY number",
+            "SELECT number, kind FROM pgjobs_attempt WHERE task_id = %s ORDER BY number",
             [job.task_id],
         ),
     }

@@ -123,11 +123,11 @@ def _defer(start: Start, url: str, prefix: str) -> None:
 
 
 def _ids(url: str) -> set[int]:
-    return {job_id for (job_id,) in ask(url, "SELECT job_id FROM tracking_task")}
+    return {job_id for (job_id,) in ask(url, "SELECT job_id FROM pgjobs_task")}
 
 
 def _unfinished(url: str) -> list[tuple[int]]:
-    return ask(url, "SELECT job_id FROM tracking_task WHERE end_status IS NULL")
+    return ask(url, "SELECT job_id FROM pgjobs_task WHERE end_status IS NULL")
 
 
 def _wrong(url: str) -> list[tuple[str, str, str]]:
@@ -135,7 +135,7 @@ def _wrong(url: str) -> list[tuple[str, str, str]]:
     return ask(
         url,
         """
-        SELECT input_data ->> 'name', end_status, result ->> 'name' FROM tracking_task AS task
+        SELECT input_data ->> 'name', end_status, result ->> 'name' FROM pgjobs_task AS task
         WHERE end_status <> 'DONE' OR result ->> 'name' IS DISTINCT FROM input_data ->> 'name'
            OR task_name = 'pay' AND NOT EXISTS (
                SELECT FROM django_session WHERE session_key = task.input_data ->> 'name'

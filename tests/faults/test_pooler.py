@@ -85,7 +85,7 @@ def test_a_lock_on_a_lent_session_is_neither_taken_nor_trusted(
 ) -> None:
     worker = start_program(*WORKER, DATABASE_URL=pooled_url)
     worker.line(SHARED)
-    eventually(lambda: _rows("SELECT has_session FROM workers_workerprocess") == [(False,)])
+    eventually(lambda: _rows("SELECT has_session FROM pgjobs_workerprocess") == [(False,)])
 
     assert _rows(
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"

@@ -149,7 +149,7 @@ def test_threads_that_are_lost_are_replaced_until_there_are_too_many(
     worker.line("the worker is recycled")
     # Nobody asked it to end.
     assert worker.end() == 1
-    assert rows("SELECT count(*) FROM workers_workerprocess") == [(0,)]
+    assert rows("SELECT count(*) FROM pgjobs_workerprocess") == [(0,)]
 
 
 def test_a_worker_that_ran_enough_ends_as_if_asked_to(start_worker: StartWorker) -> None:

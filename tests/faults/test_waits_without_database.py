@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.worker, pytest.mark.long]
 WAIT_SECONDS = 3
 # What is promised, the wait and the time for a 503, with threefold slack for a busy machine.
 DEADLINE_SECONDS = WAIT_SECONDS + 3 * 3.0
-TASKS_SQL = "SELECT count(*) FROM tracking_task"
+TASKS_SQL = "SELECT count(*) FROM pgjobs_task"
 
 
 def test_who_waits_is_answered_without_the_database(

@@ -93,7 +93,7 @@ def test_web_that_saw_the_newer_primary_accepts_nothing_for_the_old_one(
 
     assert {answer.status for answer in answers} == {503}
     assert SAYS in web.program.line(SAYS)
-    assert ask(pair.old, "SELECT count(*) FROM tracking_task") == [(0,)]
+    assert ask(pair.old, "SELECT count(*) FROM pgjobs_task") == [(0,)]
     pair.lead_to(pair.new)
     eventually(lambda: call(f"{web.url}/api/signup/", method="POST", body=SIGN_UP).status == 202)
 

@@ -19,10 +19,10 @@ _TALLY_SQL = """
             WHERE start.job_id = task.job_id
         ),
         (
-            SELECT count(*) FROM tracking_attempt AS attempt
+            SELECT count(*) FROM pgjobs_attempt AS attempt
             WHERE attempt.task_id = task.id AND attempt.kind = 'crashed'
         )
-    FROM tracking_task AS task
+    FROM pgjobs_task AS task
     LEFT JOIN procrastinate_jobs AS job ON job.id = task.job_id
     WHERE task.id = ANY(%s)
     ORDER BY task.job_id

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-TABLES = "procrastinate_jobs", "tracking_task", "tracking_attempt", "procrastinate_events"
+TABLES = "procrastinate_jobs", "pgjobs_task", "pgjobs_attempt", "procrastinate_events"
 
 type Node = dict[str, Any]
 

@@ -21,7 +21,7 @@ from myapp.users.accounts import activate  # noqa: E402
 
 SECRETS: dict[str, Any] = {"way": "return", "password": "c4n4ry-pass", "card": "c4n4ry-card"}
 HASH = "pbkdf2_sha256$1$c4n4ry$c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n="
-TABLES = "users_user, tracking_task, procrastinate_jobs"
+TABLES = "users_user, pgjobs_task, procrastinate_jobs"
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def test_effects_result_and_end_are_one_transaction(act: Act) -> None:
     assert (task.status, task.result) == ("DONE", {"done": True})
     ((effect, job, told),) = elsewhere(
         "SELECT mark.xmin::text, job.xmin::text, task.xmin::text"
-        " FROM django_session AS mark, procrastinate_jobs AS job, tracking_task AS task"
+        " FROM django_session AS mark, procrastinate_jobs AS job, pgjobs_task AS task"
     )
     assert effect == job == told
 
@@ -100,7 +100,7 @@ def test_hooks_run_after_the_task_is_done(act: Act) -> None:
     seen = []
 
     def look() -> None:
-        seen.extend(elsewhere("SELECT end_status, result FROM tracking_task"))
+        seen.extend(elsewhere("SELECT end_status, result FROM pgjobs_task"))
 
     def deed(_context: TaskContext) -> dict[str, Any]:
         transaction.on_commit(look)
@@ -217,7 +217,7 @@ def test_progress_is_seen_at_once_while_the_transaction_is_open(act: Act) -> Non
     def deed(context: TaskContext) -> dict[str, Any]:
         leave_mark("effect")
         context.progress(40, "half-way")
-        sql = "SELECT progress, progress_message FROM tracking_task WHERE progress > 0"
+        sql = "SELECT progress, progress_message FROM pgjobs_task WHERE progress > 0"
         seen = eventually(lambda: elsewhere(sql))
         return {"seen": seen[0], "marks": sorted(marks())}
 

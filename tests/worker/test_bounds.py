@@ -37,7 +37,7 @@ def _send_back(job_id: int, kind: AttemptKind) -> str:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s RETURNING attempts + 1,"
-            " (SELECT id::text FROM tracking_task WHERE job_id = procrastinate_jobs.id)",
+            " (SELECT id::text FROM pgjobs_task WHERE job_id = procrastinate_jobs.id)",
             [job_id],
         )
         run_number, task_id = cursor.fetchone()

@@ -92,9 +92,9 @@ def _pages(admin: Any) -> Iterator[tuple[str, str]]:
     browser = Client()
     browser.force_login(admin)
     yield "home", browser.get("/").content.decode()
-    yield "admin", browser.get("/admin/tracking/task/?q=leak").content.decode()
+    yield "admin", browser.get("/admin/pgjobs/task/?q=leak").content.decode()
     for task in Task.objects.all():
-        page = f"/admin/tracking/task/{task.pk}/change/"
+        page = f"/admin/pgjobs/task/{task.pk}/change/"
         yield page, browser.get(page).content.decode()
 
 
@@ -145,7 +145,7 @@ def test_without_redaction_they_are_found(
     found = _all_found(start_worker, start_web, admin, token_of(admin), CANARY_TWIN="no_redaction")
 
     places = {place.partition(" ")[0] for place, _ in found}
-    assert places >= {"output", "tracking_task.result", "tracking_attempt.traceback"}
+    assert places >= {"output", "pgjobs_task.result", "pgjobs_attempt.traceback"}
 
 
 @pytest.mark.parametrize("twin", [{}, {"CANARY_TWIN": "no_redaction"}])

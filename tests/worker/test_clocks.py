@@ -125,7 +125,7 @@ def test_workers_whose_clocks_differ_take_no_other_for_dead(start_worker: StartW
 
 
 def _worker_ids() -> list[int]:
-    return [row[0] for row in _execute("SELECT id FROM workers_workerprocess ORDER BY id")]
+    return [row[0] for row in _execute("SELECT id FROM pgjobs_workerprocess ORDER BY id")]
 
 
 def _later(seconds: int) -> Deferred:

@@ -36,7 +36,7 @@ WORKER_ID = 4711
 REFUSE_SQL = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'not this one'; END $$;
-    CREATE TRIGGER refuse BEFORE UPDATE ON tracking_task
+    CREATE TRIGGER refuse BEFORE UPDATE ON pgjobs_task
         FOR EACH ROW WHEN (OLD.job_id = {job_id}) EXECUTE FUNCTION refuse();
 """
 
@@ -249,7 +249,7 @@ def test_a_group_is_one_statement_and_one_transaction(
     assert {task.status for task in tasks} == {"DONE"}
     assert elsewhere(
         "SELECT count(DISTINCT xmin::text) FROM (SELECT xmin FROM procrastinate_jobs"
-        " UNION ALL SELECT xmin FROM tracking_task) AS written"
+        " UNION ALL SELECT xmin FROM pgjobs_task) AS written"
     ) == [(1,)]
 
 
@@ -303,7 +303,7 @@ def test_an_outcome_waits_while_the_database_is_away(
     assert {task.status for task in at_desk(3, scenario)} == {"DONE"}
 
 
-@pytest.mark.parametrize("held", ["procrastinate_jobs WHERE id", "tracking_task WHERE job_id"])
+@pytest.mark.parametrize("held", ["procrastinate_jobs WHERE id", "pgjobs_task WHERE job_id"])
 def test_an_outcome_whose_row_somebody_holds_keeps_no_other_waiting(
     at_desk: Callable[[int, Use], list[Task]], held: str
 ) -> None:
@@ -333,7 +333,7 @@ def test_an_end_that_nothing_can_write_is_tried_again(
             async with desk.writing([_done(run) for run in desk.runs]):
                 await desk.await_written(4)
                 assert desk.runs[2] not in desk.written
-                elsewhere("DROP TRIGGER refuse ON tracking_task")
+                elsewhere("DROP TRIGGER refuse ON pgjobs_task")
                 await desk.await_written(5)
         finally:
             elsewhere("DROP FUNCTION refuse CASCADE")
@@ -364,7 +364,7 @@ def test_completion_progress_and_rescue_of_the_same_jobs_never_deadlock(
     async def scenario(desk: Desk) -> None:
         task_of = {run.job.id: str(run.job.task_id) for run in desk.runs}
         first = min(task_of)
-        elsewhere("UPDATE tracking_task SET updated_at = now() WHERE job_id = %s", first)
+        elsewhere("UPDATE pgjobs_task SET updated_at = now() WHERE job_id = %s", first)
         await asyncio.to_thread(_storm, task_of)
 
     at_desk(60, scenario)
@@ -437,7 +437,7 @@ def _storm(task_of: dict[int, str]) -> None:  # noqa: C901 # small functions
 def _running(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
     sql = (
         "SELECT id, attempts, now() AS started_at,"
-        " (SELECT task.id::text FROM tracking_task AS task WHERE task.job_id = job.id) AS task_id"
+        " (SELECT task.id::text FROM pgjobs_task AS task WHERE task.job_id = job.id) AS task_id"
         " FROM procrastinate_jobs AS job WHERE status = 'doing'"
     )
     return connection.execute(sql).fetchall()

@@ -11,7 +11,7 @@ from django.db import connection
 pytestmark = pytest.mark.django_db
 
 STATUSES = ["todo", "doing", "succeeded", "failed", "cancelled", "aborted"]
-OURS = "workers_write_events"
+OURS = "pgjobs_write_events"
 THEIRS = "procrastinate_trigger_status_events_update_v1"
 
 

@@ -123,7 +123,7 @@ def test_a_report_of_a_lost_run_is_not_shown_of_the_job_that_got_its_number(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
             " WHERE application_name = 'worker claim' AND datname = current_database()"
         ),
-        "WITH process AS (DELETE FROM workers_workerprocess) DELETE FROM procrastinate_workers",
+        "WITH process AS (DELETE FROM pgjobs_workerprocess) DELETE FROM procrastinate_workers",
     ],
     ids=["rows put back to an earlier time", "a lost connection", "declared dead"],
 )
@@ -220,7 +220,7 @@ def test_a_task_that_somebody_deleted_meanwhile_keeps_no_job_from_its_end(
     with working(worker_app):
         job = atomic_samples.act_plainly.defer(deed="new")
         eventually(lambda: _status(job.job_id) == "doing")
-        elsewhere("DELETE FROM tracking_task WHERE job_id = %s", job.job_id)
+        elsewhere("DELETE FROM pgjobs_task WHERE job_id = %s", job.job_id)
 
         gates["new"].set()
 
@@ -235,10 +235,10 @@ def _without_token(complete: str) -> str:
 
 def _lose_rows() -> None:
     """Let the tables be as before the first job, as a failover or a restore may leave them."""
-    elsewhere("DELETE FROM tracking_task")
+    elsewhere("DELETE FROM pgjobs_task")
     elsewhere("DELETE FROM procrastinate_events")
     ((first,),) = elsewhere("DELETE FROM procrastinate_jobs RETURNING id")
-    elsewhere("DELETE FROM workers_workerprocess")
+    elsewhere("DELETE FROM pgjobs_workerprocess")
     ((worker,),) = elsewhere("DELETE FROM procrastinate_workers RETURNING id")
     elsewhere("SELECT setval('procrastinate_jobs_id_seq', %s, false)", first)
     if worker < 2**31:  # ids of workers were numbers, too
@@ -271,4 +271,4 @@ def _workers_at_work() -> list[int]:
 
 
 def _registered() -> set[int]:
-    return {worker_id for (worker_id,) in elsewhere("SELECT id FROM workers_workerprocess")}
+    return {worker_id for (worker_id,) in elsewhere("SELECT id FROM pgjobs_workerprocess")}

@@ -159,7 +159,7 @@ def test_a_worker_that_cannot_write_an_outcome_stops_all_the_same(
 
     with psycopg.connect(test_database_url) as holder:
         job = outage_samples.touch.configure(schedule_in={"seconds": 1}).defer()
-        holder.execute("LOCK tracking_task IN SHARE MODE")  # a claim passes, no end does
+        holder.execute("LOCK pgjobs_task IN SHARE MODE")  # a claim passes, no end does
         eventually(lambda: _is_running(job.job_id))
         assert _stopped(worker) == 0
 

@@ -69,7 +69,7 @@ def test_a_worker_that_was_declared_dead_registers_anew(
 
     with caplog.at_level(logging.ERROR):
         _execute(
-            "DELETE FROM workers_workerprocess; DELETE FROM procrastinate_workers WHERE id = %s",
+            "DELETE FROM pgjobs_workerprocess; DELETE FROM procrastinate_workers WHERE id = %s",
             worker_id,
         )
         new_id = registered.next()
@@ -226,7 +226,7 @@ def _known() -> tuple[list[int], list[int]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT ARRAY(SELECT id FROM procrastinate_workers),"
-            " ARRAY(SELECT id FROM workers_workerprocess)"
+            " ARRAY(SELECT id FROM pgjobs_workerprocess)"
         )
         theirs, ours = cursor.fetchone()
     return theirs, ours

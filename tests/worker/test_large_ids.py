@@ -27,11 +27,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TABLES = [
     "procrastinate_jobs", "procrastinate_events", "procrastinate_workers",
-    "procrastinate_periodic_defers", "tracking_attempt",
+    "procrastinate_periodic_defers", "pgjobs_attempt",
 ]  # fmt: skip
 SEQUENCES = {table: f"pg_get_serial_sequence('{table}', 'id')::regclass" for table in TABLES}
 
-PROGRESS_SQL = "SELECT progress FROM tracking_task WHERE job_id = %s"
+PROGRESS_SQL = "SELECT progress FROM pgjobs_task WHERE job_id = %s"
 
 
 @pytest.fixture(params=[2**31 - 10, 2**53 - 10, 2**62], ids=["32 bits", "53 bits", "62 bits"])
@@ -144,7 +144,7 @@ def test_a_worker_with_such_an_id_is_seen_to_live_and_to_die(
         assert eventually(lambda: _execute(held, lock_key(worker_id))[0][0]) == 1
         _execute("INSERT INTO procrastinate_workers DEFAULT VALUES")  # by its sequence
         ((dead,),) = _execute(
-            "INSERT INTO workers_workerprocess (id, name, has_session, started_at)"
+            "INSERT INTO pgjobs_workerprocess (id, name, has_session, started_at)"
             " SELECT id, 'dead', true, now() FROM procrastinate_workers WHERE id <> %s"
             " RETURNING id",
             worker_id,
@@ -159,4 +159,4 @@ def test_a_worker_with_such_an_id_is_seen_to_live_and_to_die(
         eventually(lambda: _task(job).attempts == 1)
 
         assert Attempt.objects.get(task=job.task_id).kind == "crashed"
-        assert _execute("SELECT id FROM workers_workerprocess") == [(worker_id,)]
+        assert _execute("SELECT id FROM pgjobs_workerprocess") == [(worker_id,)]

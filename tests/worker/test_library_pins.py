@@ -31,7 +31,7 @@ WORK = "pgjobs/worker/run/work.py"
 CLAIM = "pgjobs/worker/claim/sql/claim.sql and tests/worker/test_semantics.py"
 COMPLETE = "pgjobs/worker/complete/sql/complete.sql"
 REAPER = "pgjobs/worker/alive/reaper.py and its statements"
-NOTIFY = "pgjobs/workers/migrations/0006_notify_once_a_statement.py"
+NOTIFY = "pgjobs/migrations/0007_notify_once_a_statement.py"
 TRACKING = "pgjobs/tracking/states.py and its statements"
 
 
@@ -175,7 +175,7 @@ def test_the_librarys_indexes_are_what_they_were(name: str) -> None:
 
 def test_the_triggers_of_the_jobs_are_all_pinned_or_ours() -> None:
     assert _names("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = {}") == {
-        *TRIGGERS, "workers_notify_inserted", "workers_notify_returned", "workers_write_events",
+        *TRIGGERS, "pgjobs_notify_inserted", "pgjobs_notify_returned", "pgjobs_write_events",
     }  # fmt: skip
 
 

@@ -91,12 +91,12 @@ def test_sessions_of_a_worker_that_lives_under_another_id_are_kept(worker_app: J
         ) as session:
             elsewhere("INSERT INTO procrastinate_workers (id) OVERRIDING SYSTEM VALUE VALUES (1)")
             elsewhere(
-                "INSERT INTO workers_workerprocess (id, name, has_session, token, started_at)"
+                "INSERT INTO pgjobs_workerprocess (id, name, has_session, token, started_at)"
                 " VALUES (1, 'former', true, %s, now())",
                 token,
             )
 
-            eventually(lambda: not elsewhere("SELECT FROM workers_workerprocess WHERE id = 1"))
+            eventually(lambda: not elsewhere("SELECT FROM pgjobs_workerprocess WHERE id = 1"))
 
             assert session.execute("SELECT 1").fetchone() == (1,)
 

@@ -178,9 +178,9 @@ def test_the_triggers_of_the_jobs_are_these() -> None:
         "procrastinate_trigger_scheduled_events_v1": "O",
         "procrastinate_trigger_status_events_insert_v1": "O",
         "procrastinate_trigger_status_events_update_v1": "D",
-        "workers_notify_inserted": "O",
-        "workers_notify_returned": "O",
-        "workers_write_events": "O",
+        "pgjobs_notify_inserted": "O",
+        "pgjobs_notify_returned": "O",
+        "pgjobs_write_events": "O",
     }
 
 

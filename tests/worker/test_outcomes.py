@@ -142,13 +142,13 @@ def test_an_outcome_that_the_database_refuses_is_a_failure_and_not_a_job_that_ha
     deferred = job_samples.give_back.defer(value={"answer": 42})
     with connection.cursor() as cursor:
         cursor.execute(
-            "ALTER TABLE tracking_task ADD CONSTRAINT no_42 CHECK (result ->> 'answer' <> '42')"
+            "ALTER TABLE pgjobs_task ADD CONSTRAINT no_42 CHECK (result ->> 'answer' <> '42')"
         )
     try:
         run_jobs()
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE tracking_task DROP CONSTRAINT no_42")
+            cursor.execute("ALTER TABLE pgjobs_task DROP CONSTRAINT no_42")
 
     task = task_of(deferred)
     assert (task.status, task.error["code"]) == ("FAILED", "outcome_not_storable")

@@ -215,7 +215,7 @@ def test_completion_probes_keys_and_nothing_else(busy: Connection) -> None:
         assert plan.removed_rows == 0, (statistics, plan)
         assert plan.sorted_rows <= SLOTS, (statistics, plan)
         assert plan.indexes_of("procrastinate_jobs") == {"procrastinate_jobs_pkey"}, plan
-        assert plan.indexes_of("tracking_task") == {"tracking_task_job_id_key"}, plan
+        assert plan.indexes_of("pgjobs_task") == {"pgjobs_task_job_id_key"}, plan
         assert plan.buffers <= 200 + 60 * SLOTS, (statistics, plan)
 
 
@@ -275,7 +275,7 @@ def test_retry_and_cancel_by_hand_probe_keys(busy: Connection, statistics: str) 
     if statistics == "true":
         _analyze(busy)
     _plan_freely(busy)
-    ids = "SELECT id FROM tracking_task WHERE job_id = ANY(%s) ORDER BY job_id"
+    ids = "SELECT id FROM pgjobs_task WHERE job_id = ANY(%s) ORDER BY job_id"
     jobs = [BACKLOG, BACKLOG + 1]
     (ended,), (running,) = busy.execute(ids, [jobs]).fetchall()
     busy.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = %s", [BACKLOG])
@@ -452,7 +452,7 @@ def _fill_with_tasks(
         "SELECT setval(%(sequence)s, greatest(nextval(%(sequence)s), %(last)s))", taken
     )
     connection.execute(
-        "INSERT INTO tracking_task (id, job_id, task_name, queue_name, input_data,"
+        "INSERT INTO pgjobs_task (id, job_id, task_name, queue_name, input_data,"
         " correlation_id, progress, attempts, end_status, finished_at, created_at, updated_at)"
         " SELECT"
         " ('00000000-0000-7000-8000-' || lpad(to_hex(n & 281474976710655), 12, '0'))::uuid, n,"

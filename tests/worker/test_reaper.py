@@ -260,7 +260,7 @@ def _register(name: str, *, ours: bool = True) -> int:
         worker_id = int(cursor.fetchone()[0])
         if ours:
             cursor.execute(
-                "INSERT INTO workers_workerprocess (id, name, has_session, started_at)"
+                "INSERT INTO pgjobs_workerprocess (id, name, has_session, started_at)"
                 " VALUES (%s, %s, true, now())",
                 [worker_id, name],
             )
@@ -593,7 +593,7 @@ def _counts() -> tuple[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT (SELECT count(*) FROM procrastinate_workers),"
-            " (SELECT count(*) FROM workers_workerprocess)"
+            " (SELECT count(*) FROM pgjobs_workerprocess)"
         )
         theirs, ours = cursor.fetchone()
     return theirs, ours

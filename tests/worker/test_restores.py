@@ -37,14 +37,14 @@ def _changed(there: str, back: str) -> Iterator[None]:
 
 def test_a_column_that_changed_under_a_prepared_claim_stops_nothing(at_work: Working) -> None:
     _run_one()
-    alter = "ALTER TABLE tracking_task ALTER COLUMN correlation_id TYPE varchar(%s)"
+    alter = "ALTER TABLE pgjobs_task ALTER COLUMN correlation_id TYPE varchar(%s)"
     with _changed(alter % 300, alter % 128):
         _run_one()
     _run_one()
     assert _failure(at_work) is None
 
 
-@pytest.mark.parametrize("table", ["procrastinate_workers", "workers_workerprocess"])
+@pytest.mark.parametrize("table", ["procrastinate_workers", "pgjobs_workerprocess"])
 def test_a_worker_waits_for_tables_that_are_not_there(
     table: str, at_work: Working, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -455,7 +455,7 @@ def test_an_outcome_that_is_refused_names_what_the_database_refused(
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "ALTER TABLE tracking_task ADD CONSTRAINT no_42 CHECK (result ->> 'answer' <> '42')"
+            "ALTER TABLE pgjobs_task ADD CONSTRAINT no_42 CHECK (result ->> 'answer' <> '42')"
         )
     try:
 
@@ -467,10 +467,10 @@ def test_an_outcome_that_is_refused_names_what_the_database_refused(
             task = _ended(atomic_samples.act_async.defer(deed="answer"))
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE tracking_task DROP CONSTRAINT no_42")
+            cursor.execute("ALTER TABLE pgjobs_task DROP CONSTRAINT no_42")
 
     assert task.error["code"] == "outcome_not_storable"
     refused = [line for line in caplog.records if "cannot be stored" in line.getMessage()]
     assert [line.levelname for line in refused] == ["ERROR"]
-    assert "constraint no_42 of tracking_task" in refused[0].getMessage()
+    assert "constraint no_42 of pgjobs_task" in refused[0].getMessage()
     assert "answer" not in refused[0].getMessage()

@@ -39,9 +39,9 @@ from pgjobs.worker.run.context import Discard, Snooze
 
 HOUR = 3600.0
 EMPTY_TABLES = (
-    "DELETE FROM tracking_attempt; DELETE FROM tracking_task;"
+    "DELETE FROM pgjobs_attempt; DELETE FROM pgjobs_task;"
     " DELETE FROM procrastinate_periodic_defers; DELETE FROM procrastinate_jobs;"
-    " DELETE FROM procrastinate_workers; DELETE FROM workers_workerprocess"
+    " DELETE FROM procrastinate_workers; DELETE FROM pgjobs_workerprocess"
 )
 
 table = Table()

@@ -69,18 +69,18 @@ NOBODY = {"owner_id": None, "permission": None}
 NO_SUCH_WAIT = "-c lock_timeout=5s -c synchronous_commit=off"
 
 EMPTY_TABLES = (
-    "DELETE FROM tracking_attempt; DELETE FROM tracking_task; DELETE FROM procrastinate_jobs;"
-    " DELETE FROM procrastinate_workers; DELETE FROM workers_workerprocess"
+    "DELETE FROM pgjobs_attempt; DELETE FROM pgjobs_task; DELETE FROM procrastinate_jobs;"
+    " DELETE FROM procrastinate_workers; DELETE FROM pgjobs_workerprocess"
 )
 ROWS_SQL = """
 SELECT coalesce(job.id, task.job_id), job.scheduled_at, ARRAY(
-        SELECT ARRAY[number::text, kind] FROM tracking_attempt
+        SELECT ARRAY[number::text, kind] FROM pgjobs_attempt
         WHERE task_id = task.id ORDER BY number, id
     ),
     job.status::text, job.attempts, job.worker_id, job.abort_requested, job.priority, job.lock,
     job.queueing_lock, task.end_status, task.error ->> 'code', task.attempts, task.progress
 FROM procrastinate_jobs AS job
-FULL JOIN tracking_task AS task ON task.job_id = job.id
+FULL JOIN pgjobs_task AS task ON task.job_id = job.id
 """
 FREE_SQL = "SELECT id FROM procrastinate_jobs FOR NO KEY UPDATE SKIP LOCKED"
 WAITS_SQL = """
@@ -231,7 +231,7 @@ class Side:
         return "sent" if found else None
 
     def _by_hand(self, sql: str, job_id: int, end_status: str = "") -> str | None:
-        (task_id,) = self.execute("SELECT id FROM tracking_task WHERE job_id = %(id)s", id=job_id)
+        (task_id,) = self.execute("SELECT id FROM pgjobs_task WHERE job_id = %(id)s", id=job_id)
         found = self.execute(
             sql, task_id=task_id, end_status=end_status,
             error=json.dumps(CANCELLED), errors=json.dumps(ENDED),

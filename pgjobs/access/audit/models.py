@@ -47,8 +47,8 @@ class Entry(models.Model):
         verbose_name_plural = "entries"
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
-            models.Index(fields=["at"], name="audit_entry_at"),
-            models.Index(fields=["target", "id"], name="audit_entry_target"),
+            models.Index(fields=["at"], name="pgjobs_entry_at"),
+            models.Index(fields=["target", "id"], name="pgjobs_entry_target"),
         ]
 
     def __str__(self) -> str:

@@ -125,7 +125,7 @@ def deferred_for(caller: Any, permission: str | None, *, count: int = 1) -> Iter
 
 def accepted(task_id: UUID, *, message: str) -> Response:
     """Return the 202 answer: where to ask how the task stands, in the body and as Location."""
-    status_endpoint = reverse("tracking:task-status", args=[task_id])
+    status_endpoint = reverse("pgjobs:task-status", args=[task_id])
     return Response(
         {
             "task_id": str(task_id),

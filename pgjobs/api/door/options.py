@@ -125,7 +125,7 @@ def with_options[**P](
 
 
 def _has_no_bounds(user: Any) -> bool:
-    return bool(user.is_staff and user.has_perm("tracking.change_task"))
+    return bool(user.is_staff and user.has_perm("pgjobs.change_task"))
 
 
 def _check_given_once(given: Mapping[str, list[str]]) -> None:

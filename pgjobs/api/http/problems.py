@@ -195,7 +195,7 @@ def _answer_to_app_error(error: AppError, request: Request) -> Response:
     if type(error) in _RETRY_AFTER_ERROR:
         headers["Retry-After"] = str(_RETRY_AFTER_ERROR[type(error)])
     if isinstance(error, AlreadyWaitingError) and _may_see(request.user, error.task_id):
-        endpoint = reverse("tracking:task-status", args=[error.task_id])
+        endpoint = reverse("pgjobs:task-status", args=[error.task_id])
         members = {"task_id": str(error.task_id), "status_endpoint": endpoint}
         headers["Location"] = endpoint
     response = _answer(

@@ -20,10 +20,10 @@ class Key(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["caller", "key"], name="idempotency_key_caller_key"),
+            models.UniqueConstraint(fields=["caller", "key"], name="pgjobs_api_key_caller_key"),
         ]
         # Finds the keys to forget.
-        indexes: ClassVar = [models.Index(fields=["expires_at"], name="idempotency_key_expires_at")]
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="pgjobs_api_key_expires_at")]
 
     def __str__(self) -> str:
         return f"{self.key} of {self.caller}"

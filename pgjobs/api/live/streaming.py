@@ -24,7 +24,7 @@ from pgjobs.api.live.seats import SEAT, Seat, Seats, seats
 from pgjobs.api.live.states import task_states
 from pgjobs.follow.hub import Follower, Hub, hub
 
-EVENTS_ROUTE = "tracking:task-events"
+EVENTS_ROUTE = "pgjobs:task-events"
 # What has the id of the state it is up to, so that the stream knows where to go on.
 LAST_EVENT_ID = b"last-event-id"
 

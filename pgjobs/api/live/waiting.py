@@ -29,8 +29,8 @@ from pgjobs.follow.hub import Follower, Hub, hub
 from pgjobs.observe.middleware import CALLER, CALLER_ID
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-STATUS_ROUTE = "tracking:task-status"
-DETAIL_ROUTE = "tracking:task-detail"
+STATUS_ROUTE = "pgjobs:task-status"
+DETAIL_ROUTE = "pgjobs:task-detail"
 APPLIED = (b"preference-applied", b"wait")
 # What was said of the request itself stays so, whatever became of its task.
 OF_THE_REQUEST = (b"location", b"idempotency-replayed")

@@ -225,7 +225,7 @@ class AttemptOutput(serializers.ModelSerializer[Attempt]):
     @extend_schema_field(
         {
             "type": ["string", "null"],
-            "description": "For staff with `tracking.view_task`; null for everybody else.",
+            "description": "For staff with `pgjobs.view_task`; null for everybody else.",
         }
     )
     def get_traceback(self, attempt: Attempt) -> str | None:

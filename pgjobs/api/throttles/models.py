@@ -14,18 +14,18 @@ class Window(models.Model):
 
     scope = models.CharField(max_length=64)
     # An address, the id of a user, or the beginning of a token's digest, as the scope says.
-    caller = models.CharField(max_length=64, db_column="address")
+    caller = models.CharField(max_length=64)
     requests = models.PositiveIntegerField()
     ends_at = models.DateTimeField()
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["scope", "caller"], name="throttles_window_scope_address"
+                fields=["scope", "caller"], name="pgjobs_api_window_scope_caller"
             ),
         ]
         # Finds the windows to forget.
-        indexes: ClassVar = [models.Index(fields=["ends_at"], name="throttles_window_ends_at")]
+        indexes: ClassVar = [models.Index(fields=["ends_at"], name="pgjobs_api_window_ends_at")]
 
     def __str__(self) -> str:
         return f"{self.requests} requests to {self.scope} until {self.ends_at:%H:%M:%S}"

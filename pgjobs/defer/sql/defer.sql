@@ -18,7 +18,7 @@ WITH clock AS MATERIALIZED (
     ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
     RETURNING id
 ), task AS (
-    INSERT INTO tracking_task (
+    INSERT INTO pgjobs_task (
         id, job_id, task_name, queue_name, input_data, related_table, related_id, operation,
         owner_id, permission, correlation_id, progress, attempts, created_at, updated_at
     )
@@ -30,7 +30,7 @@ WITH clock AS MATERIALIZED (
     RETURNING id, job_id
 ), tagged AS (
     -- No row for a job without tags.
-    INSERT INTO tracking_tag (task_id, name, owner_id)
+    INSERT INTO pgjobs_tag (task_id, name, owner_id)
     SELECT task.id, name, %(owner_id)s
     FROM task, unnest(%(tags)s::text[]) AS name
 )
@@ -38,7 +38,7 @@ SELECT id AS task_id, job_id, true AS created FROM task
 UNION ALL
 SELECT task.id, waiting.id, false
 FROM procrastinate_jobs AS waiting
-LEFT JOIN tracking_task AS task ON task.job_id = waiting.id
+LEFT JOIN pgjobs_task AS task ON task.job_id = waiting.id
 WHERE waiting.queueing_lock = %(queueing_lock)s
   AND waiting.status = 'todo'
   AND NOT EXISTS (SELECT FROM job);

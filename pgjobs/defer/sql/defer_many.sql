@@ -25,7 +25,7 @@ WITH clock AS MATERIALIZED (
         coalesce(%(schedule_at)s::timestamptz, clock.now + %(schedule_in)s::interval)
     FROM item, clock
 ), task AS (
-    INSERT INTO tracking_task (
+    INSERT INTO pgjobs_task (
         id, job_id, task_name, queue_name, input_data, related_table, related_id, operation,
         owner_id, permission, correlation_id, progress, attempts, created_at, updated_at
     )
@@ -36,7 +36,7 @@ WITH clock AS MATERIALIZED (
     FROM item, clock
 ), tagged AS (
     -- No row for a job without tags.
-    INSERT INTO tracking_tag (task_id, name, owner_id)
+    INSERT INTO pgjobs_tag (task_id, name, owner_id)
     SELECT item.task_id, name, %(owner_id)s
     FROM item, unnest(%(tags)s::text[]) AS name
 )

@@ -10,7 +10,7 @@ WITH clock AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT id, status::text = 'todo' AS waits, attempts, abort_requested
     FROM procrastinate_jobs
-    WHERE id = (SELECT job_id FROM tracking_task WHERE id = %(task_id)s)
+    WHERE id = (SELECT job_id FROM pgjobs_task WHERE id = %(task_id)s)
       AND status::text IN ('todo', 'doing')
     FOR NO KEY UPDATE
 ), moved AS (
@@ -21,7 +21,7 @@ WITH clock AS MATERIALIZED (
     WHERE job.id = held.id AND (held.waits OR NOT held.abort_requested)
     RETURNING job.id
 ), told AS (
-    UPDATE tracking_task AS task
+    UPDATE pgjobs_task AS task
     SET end_status = %(end_status)s, error = %(error)s::jsonb, attempts = held.attempts,
         finished_at = clock.now, updated_at = clock.now
     FROM held, clock, moved

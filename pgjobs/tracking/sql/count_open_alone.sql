@@ -7,5 +7,5 @@ SELECT
 SELECT pg_advisory_xact_lock(hashtextextended('open tasks ' || %(owner_id)s::text, 0));
 SELECT set_config('lock_timeout', current_setting('jobs.lock_timeout'), true);
 SELECT count(*)::int FROM (
-    SELECT FROM tracking_task WHERE owner_id = %(owner_id)s AND end_status IS NULL LIMIT %(limit)s
+    SELECT FROM pgjobs_task WHERE owner_id = %(owner_id)s AND end_status IS NULL LIMIT %(limit)s
 ) AS open;

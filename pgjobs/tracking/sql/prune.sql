@@ -7,7 +7,7 @@
 -- here it is the other way round.
 WITH old AS MATERIALIZED (
     SELECT id, job_id, finished_at
-    FROM tracking_task
+    FROM pgjobs_task
     WHERE finished_at >= %(last)s::timestamptz
       AND finished_at < clock_timestamp() - %(age)s::interval
     ORDER BY finished_at
@@ -29,11 +29,11 @@ WITH old AS MATERIALIZED (
     DELETE FROM procrastinate_jobs USING gone
     WHERE procrastinate_jobs.id = gone.job_id AND procrastinate_jobs.status NOT IN ('todo', 'doing')
 ), attempts AS (
-    DELETE FROM tracking_attempt USING gone WHERE tracking_attempt.task_id = gone.id
+    DELETE FROM pgjobs_attempt USING gone WHERE pgjobs_attempt.task_id = gone.id
 ), tags AS (
-    DELETE FROM tracking_tag USING gone WHERE tracking_tag.task_id = gone.id
+    DELETE FROM pgjobs_tag USING gone WHERE pgjobs_tag.task_id = gone.id
 ), tasks AS (
-    DELETE FROM tracking_task USING gone WHERE tracking_task.id = gone.id
+    DELETE FROM pgjobs_task USING gone WHERE pgjobs_task.id = gone.id
 )
 SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone),
        coalesce((SELECT max(finished_at) FROM old), %(last)s::timestamptz)::text;

@@ -6,7 +6,7 @@ WITH old AS (
     FROM procrastinate_jobs AS job
     WHERE job.id > %(last)s
       AND job.status NOT IN ('todo', 'doing')
-      AND NOT EXISTS (SELECT FROM tracking_task AS task WHERE task.job_id = job.id)
+      AND NOT EXISTS (SELECT FROM pgjobs_task AS task WHERE task.job_id = job.id)
       AND NOT EXISTS (
           SELECT FROM procrastinate_events AS event
           WHERE event.job_id = job.id AND event.at >= clock_timestamp() - %(age)s::interval

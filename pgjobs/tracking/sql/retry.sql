@@ -16,14 +16,14 @@ WITH clock AS MATERIALIZED (
     FROM (
         SELECT id AS job_id, status::text AS job_status, attempts AS runs
         FROM procrastinate_jobs
-        WHERE id = (SELECT job_id FROM tracking_task WHERE id = %(task_id)s)
+        WHERE id = (SELECT job_id FROM pgjobs_task WHERE id = %(task_id)s)
           AND status::text IN ('failed', 'cancelled', 'aborted')
         FOR NO KEY UPDATE
     ) AS job
     CROSS JOIN LATERAL (
         SELECT id AS task_id, error, started_at, finished_at
-        FROM tracking_task
-        WHERE tracking_task.job_id = job.job_id
+        FROM pgjobs_task
+        WHERE pgjobs_task.job_id = job.job_id
         FOR NO KEY UPDATE
     ) AS task
 ), sent AS (
@@ -36,7 +36,7 @@ WITH clock AS MATERIALIZED (
     INSERT INTO procrastinate_events (job_id, type)
     SELECT sent.id, 'retried' FROM sent, held WHERE held.job_status <> 'failed'
 ), kept AS (
-    INSERT INTO tracking_attempt (
+    INSERT INTO pgjobs_attempt (
         task_id, number, kind, worker_name, error_class, message, traceback, started_at, finished_at
     )
     SELECT
@@ -48,7 +48,7 @@ WITH clock AS MATERIALIZED (
         SELECT coalesce(held.error, (%(errors)s::jsonb) -> held.job_status) AS error
     ) AS ending
 )
-UPDATE tracking_task AS task
+UPDATE pgjobs_task AS task
 SET end_status = NULL, result = NULL, error = NULL, progress = 0, progress_message = '',
     attempts = held.runs, started_at = NULL, finished_at = NULL, updated_at = clock.now
 FROM held, clock, sent

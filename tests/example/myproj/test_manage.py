@@ -26,7 +26,7 @@ def _migrate(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.django_db(transaction=True)
 def test_a_migration_that_the_server_refuses_ends_with_its_words(test_database_url: str) -> None:
     with limited_role(test_database_url) as role:
-        ended = _migrate(role.url, "workers", "0010")
+        ended = _migrate(role.url, "pgjobs", "0011")
 
     assert ended.returncode == 1
     assert "must be owner of" in ended.stderr
@@ -38,14 +38,14 @@ def test_a_migration_that_the_server_refuses_ends_with_its_words(test_database_u
 def test_a_lock_that_somebody_holds_is_named_and_what_to_do(test_database_url: str) -> None:
     url = make_conninfo(test_database_url, options="-c lock_timeout=50")
     with psycopg.connect(test_database_url) as holder:
-        holder.execute("LOCK tracking_task IN ACCESS SHARE MODE")
-        ended = _migrate(url, "workers", "0011")
+        holder.execute("LOCK users_user IN ACCESS SHARE MODE")
+        ended = _migrate(url, "pgjobs", "0011")
 
     assert ended.returncode == 1
     assert "lock timeout" in ended.stderr
     assert "run it again" in ended.stderr
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname = 'workers_empty_queue'")
+        cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname = 'pgjobs_end_what_waits'")
         assert cursor.fetchone() == (1,)
 
 

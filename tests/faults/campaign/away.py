@@ -28,7 +28,7 @@ _FIRST_START_SQL = (
     "SELECT extract(epoch FROM min(at)) FROM faults_start WHERE at > to_timestamp(%s)"
 )
 # Nobody is killed there: whoever was declared dead lived.
-_CRASHED_SQL = "SELECT count(*) FROM tracking_attempt WHERE kind = 'crashed'"
+_CRASHED_SQL = "SELECT count(*) FROM pgjobs_attempt WHERE kind = 'crashed'"
 _WAITING_SQL = """
     SELECT pid FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE %s

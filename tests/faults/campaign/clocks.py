@@ -25,7 +25,7 @@ _SKEWED = str(ROOT / "tests" / "support" / "skewed")
 # By the database's clock alone: how far from its time each job was due, and started.
 _DUE_SQL = """
     SELECT abs(extract(epoch FROM job.scheduled_at - task.created_at) - %s)::float
-    FROM tracking_task AS task JOIN procrastinate_jobs AS job ON job.id = task.job_id
+    FROM pgjobs_task AS task JOIN procrastinate_jobs AS job ON job.id = task.job_id
     WHERE job.attempts = 1 AND job.scheduled_at IS NOT NULL
 """
 _START_SQL = """
@@ -40,13 +40,13 @@ _RETRY_SQL = """
         extract(epoch FROM job.scheduled_at - attempt.finished_at) - 1,
         0
     )::float
-    FROM tracking_attempt AS attempt
-    JOIN tracking_task AS task ON task.id = attempt.task_id
+    FROM pgjobs_attempt AS attempt
+    JOIN pgjobs_task AS task ON task.id = attempt.task_id
     JOIN procrastinate_jobs AS job ON job.id = task.job_id
     WHERE attempt.kind = 'failed' AND attempt.number = job.attempts - 1
 """
-_CRASHED_SQL = "SELECT count(*) FROM tracking_attempt WHERE kind = 'crashed'"
-_IDS_SQL = "SELECT id FROM workers_workerprocess ORDER BY id"
+_CRASHED_SQL = "SELECT count(*) FROM pgjobs_attempt WHERE kind = 'crashed'"
+_IDS_SQL = "SELECT id FROM pgjobs_workerprocess ORDER BY id"
 
 
 def let_clocks_be_wrong(world: World) -> dict[str, Any]:

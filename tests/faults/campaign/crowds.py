@@ -11,14 +11,14 @@ QUEUE_OF_THE_HEALTHY_RATE = 10
 _RETRIES_SQL = """
     SELECT coalesce(max(count), 0) FROM (
         SELECT count(*) FILTER (WHERE run > 1) FROM faults_start
-        JOIN tracking_task AS task USING (job_id)
+        JOIN pgjobs_task AS task USING (job_id)
         WHERE task.task_name IN ('call_out', 'call_out_hastily')
         GROUP BY floor(extract(epoch FROM at))
     ) AS second
 """
 _LATENCY_SQL = """
     SELECT extract(epoch FROM start.at - task.created_at)::float
-    FROM tracking_task AS task JOIN faults_start AS start USING (job_id)
+    FROM pgjobs_task AS task JOIN faults_start AS start USING (job_id)
     WHERE task.task_name = 'wander' AND start.run = 1
 """
 _CLAIMS_SQL = """
@@ -47,7 +47,7 @@ def fail_for_a_while(world: World) -> dict[str, Any]:
     peak = world.value(_RETRIES_SQL)
     latencies = sorted(latency for (latency,) in world.rows(_LATENCY_SQL))
     return {
-        "jobs": world.value("SELECT count(*) FROM tracking_task WHERE task_name <> 'wander'"),
+        "jobs": world.value("SELECT count(*) FROM pgjobs_task WHERE task_name <> 'wander'"),
         "rate": options.rate,
         "peak_retries": peak,
         "retries_by_rate": round(peak / options.rate, 2),

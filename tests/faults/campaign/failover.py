@@ -28,13 +28,13 @@ _WRITING_SQL = """
     WHERE backend_xid IS NOT NULL AND datname = current_database()
 """
 _FIRST_END_SQL = """
-    SELECT extract(epoch FROM min(finished_at))::float FROM tracking_task
+    SELECT extract(epoch FROM min(finished_at))::float FROM pgjobs_task
     WHERE finished_at > to_timestamp(%s)
 """
 
 _FORGET_MAILS_SQL = """
     WITH mail AS (
-        DELETE FROM tracking_task WHERE task_name = 'send_activation_email' RETURNING job_id
+        DELETE FROM pgjobs_task WHERE task_name = 'send_activation_email' RETURNING job_id
     )
     DELETE FROM procrastinate_jobs USING mail WHERE id = mail.job_id
 """

@@ -18,14 +18,14 @@ PAGE_BYTES = 4096
 
 _CRASHES_SQL = """
     SELECT task.error ->> 'code', task.end_status,
-        (SELECT count(*) FROM tracking_attempt AS attempt
+        (SELECT count(*) FROM pgjobs_attempt AS attempt
          WHERE attempt.task_id = task.id AND attempt.kind = 'crashed'),
         (SELECT count(DISTINCT pid) FROM faults_start AS start WHERE start.job_id = task.job_id)
-    FROM tracking_task AS task WHERE task.task_name = 'die'
+    FROM pgjobs_task AS task WHERE task.task_name = 'die'
 """
 _DELAYS_SQL = """
     SELECT extract(epoch FROM task.finished_at - task.created_at)::float
-    FROM tracking_task AS task
+    FROM pgjobs_task AS task
     WHERE task.task_name NOT IN ('die', 'answer', 'answer_async') AND task.finished_at IS NOT NULL
 """
 _ANSWERS_SQL = """
@@ -33,7 +33,7 @@ _ANSWERS_SQL = """
         count(*) FILTER (WHERE end_status IS NULL),
         count(*) FILTER (WHERE end_status = 'DONE'),
         coalesce(max(extract(epoch FROM finished_at - created_at)), 0)::float
-    FROM tracking_task WHERE task_name IN ('answer', 'answer_async')
+    FROM pgjobs_task WHERE task_name IN ('answer', 'answer_async')
 """
 
 

@@ -27,13 +27,13 @@ REPORTS_AT_A_TIME = 3
 LOOK_SECONDS = 1.5
 
 _UNFINISHED_SQL = "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))"
-_DONE_SQL = "SELECT count(*) FROM tracking_task WHERE end_status = 'DONE'"
+_DONE_SQL = "SELECT count(*) FROM pgjobs_task WHERE end_status = 'DONE'"
 _DEAD_SQL = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'procrastinate_jobs'"
 _PICK_UP_SQL = """
     SELECT percentile_cont(0.99) WITHIN GROUP (
         ORDER BY extract(epoch FROM started_at - created_at)
     )::float
-    FROM tracking_task
+    FROM pgjobs_task
     WHERE created_at > clock_timestamp() - interval '10 s' AND started_at IS NOT NULL
 """
 
@@ -207,7 +207,7 @@ def _report(
     ended.wait(delay)
     with suppress(psycopg.errors.QueryCanceled):
         while not ended.is_set():
-            connection.execute("SELECT count(*), pg_sleep(%s) FROM tracking_task", [seconds])
+            connection.execute("SELECT count(*), pg_sleep(%s) FROM pgjobs_task", [seconds])
 
 
 def _seconds_until_the_alarm(world: World) -> float | None:

@@ -24,7 +24,7 @@ LOSSES: dict[str, Callable[[Host, World, int], None]] = {
 }
 
 _COUNT_SQL = "SELECT count(*) FROM procrastinate_jobs WHERE status = %s::procrastinate_job_status"
-_LAST_END_SQL = "SELECT extract(epoch FROM max(finished_at))::float FROM tracking_task"
+_LAST_END_SQL = "SELECT extract(epoch FROM max(finished_at))::float FROM pgjobs_task"
 
 
 def lose_a_host(world: World) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from tests.faults.campaign.world import World
 WORKERS = 2
 TABLES = (
     "procrastinate_jobs", "procrastinate_events", "procrastinate_workers",
-    "procrastinate_periodic_defers", "tracking_attempt",
+    "procrastinate_periodic_defers", "pgjobs_attempt",
 )  # fmt: skip
 
 _NOT_BEYOND_SQL = """
     SELECT
         (SELECT count(*) FROM procrastinate_jobs WHERE id <= start)
         + (SELECT count(*) FROM procrastinate_events WHERE id <= start)
-        + (SELECT count(*) FROM tracking_attempt WHERE id <= start)
-        + (SELECT count(*) FROM workers_workerprocess WHERE id <= start)
+        + (SELECT count(*) FROM pgjobs_attempt WHERE id <= start)
+        + (SELECT count(*) FROM pgjobs_workerprocess WHERE id <= start)
     FROM (SELECT %s::bigint AS start) AS these
 """
 

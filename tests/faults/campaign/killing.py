@@ -16,15 +16,15 @@ _CRASHED_SQL = """
             SELECT min(start.at) FROM faults_start AS start
             WHERE start.job_id = task.job_id AND start.run > attempt.number
         ))
-    FROM tracking_attempt AS attempt
-    JOIN tracking_task AS task ON task.id = attempt.task_id
+    FROM pgjobs_attempt AS attempt
+    JOIN pgjobs_task AS task ON task.id = attempt.task_id
     WHERE attempt.kind = 'crashed'
 """
 # Workers that run an atomic job right now.
 _AT_WORK_SQL = """
     SELECT DISTINCT substring(process.name FROM '[0-9]+$')::integer AS pid
     FROM procrastinate_jobs AS job
-    JOIN workers_workerprocess AS process ON process.id = job.worker_id
+    JOIN pgjobs_workerprocess AS process ON process.id = job.worker_id
     WHERE job.status = 'doing' AND job.task_name = 'pay'
     ORDER BY pid
 """
@@ -66,7 +66,7 @@ def freeze_workers(world: World) -> dict[str, Any]:
     verdict = world.verdict()
     return {
         "freezes": options.freezes,
-        "runs_hit": world.value("SELECT count(*) FROM tracking_attempt WHERE kind = 'crashed'"),
+        "runs_hit": world.value("SELECT count(*) FROM pgjobs_attempt WHERE kind = 'crashed'"),
         "thaw_s": [seconds for seconds in recovered if seconds is not None],
         "never_back": recovered.count(None),
         "ended_unasked": world.workers.ended(),

@@ -56,7 +56,7 @@ _JOBS_SQL = """
         (SELECT count(DISTINCT run) FROM faults_start AS start WHERE start.job_id = task.job_id)
             AS runs,
         (SELECT max(run) FROM faults_start AS start WHERE start.job_id = task.job_id) AS last_run
-    FROM tracking_task AS task
+    FROM pgjobs_task AS task
     LEFT JOIN procrastinate_jobs AS job ON job.id = task.job_id
     WHERE jsonb_exists(task.input_data, 'number') -- of the menu; others are deferred by the API
 """
@@ -65,12 +65,12 @@ _SHARED_SQL = """
     FROM faults_shared AS shared
     LEFT JOIN (
         SELECT (input_data ->> 'row')::integer AS id, count(*)
-        FROM tracking_task WHERE task_name = 'share' AND end_status = 'DONE' GROUP BY 1
+        FROM pgjobs_task WHERE task_name = 'share' AND end_status = 'DONE' GROUP BY 1
     ) AS done USING (id)
 """
 _STRAY_EFFECTS_SQL = """
     SELECT count(*) FROM faults_effect AS effect
-    WHERE NOT EXISTS (SELECT FROM tracking_task AS task WHERE task.job_id = effect.job_id)
+    WHERE NOT EXISTS (SELECT FROM pgjobs_task AS task WHERE task.job_id = effect.job_id)
 """
 
 

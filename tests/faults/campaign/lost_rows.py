@@ -18,7 +18,7 @@ from tests.faults.campaign.world import HOME, World, lead_client_to
 ROOM = {"JOBS_WORKER_THREADS": "60", "JOBS_WORKER_MAX_LOST_THREADS": "60"}
 
 _RUNNING_SQL = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'"
-_IDS_SQL = "SELECT job_id FROM tracking_task"
+_IDS_SQL = "SELECT job_id FROM pgjobs_task"
 _KNOWS_SQL = "SELECT 1 FROM procrastinate_workers"
 
 

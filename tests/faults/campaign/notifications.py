@@ -22,7 +22,7 @@ ALARM_SHARE = 0.5
 # So many jobs after each other that start at once: the poll alone seldom comes to that.
 IN_A_ROW = 5
 AT_ONCE_SECONDS = 1.0
-TRIGGERS = ("workers_notify_inserted", "workers_notify_returned")
+TRIGGERS = ("pgjobs_notify_inserted", "pgjobs_notify_returned")
 
 _LISTENERS_SQL = """
     SELECT pid, extract(epoch FROM backend_start)::float FROM pg_stat_activity
@@ -30,16 +30,16 @@ _LISTENERS_SQL = """
 """
 _WAIT_SQL = """
     SELECT extract(epoch FROM start.at - task.created_at)::float
-    FROM tracking_task AS task JOIN faults_start AS start USING (job_id)
+    FROM pgjobs_task AS task JOIN faults_start AS start USING (job_id)
     WHERE task.job_id = %s AND start.run = 1
 """
 _WAITS_UNTIL_SQL = """
     SELECT round(extract(epoch FROM start.at - task.created_at), 2)::float
-    FROM tracking_task AS task JOIN faults_start AS start USING (job_id)
+    FROM pgjobs_task AS task JOIN faults_start AS start USING (job_id)
     WHERE start.run = 1 AND task.created_at < to_timestamp(%s)
 """
 _USAGE_SQL = "SELECT pg_notification_queue_usage()::float"
-_DONE_SQL = "SELECT count(*) FROM tracking_task WHERE id = ANY(%s::uuid[]) AND end_status = 'DONE'"
+_DONE_SQL = "SELECT count(*) FROM pgjobs_task WHERE id = ANY(%s::uuid[]) AND end_status = 'DONE'"
 
 
 def lose_notifications(world: World) -> dict[str, Any]:

@@ -14,19 +14,19 @@ _REPORT = "jobs wait for tasks that this worker does not know: {name} ({jobs})"
 
 # Waiting for so long is no reason to fail.
 _AGE_SQL = """
-    UPDATE tracking_task SET created_at = created_at - interval '60 days'
+    UPDATE pgjobs_task SET created_at = created_at - interval '60 days'
     WHERE task_name = %s AND end_status IS NULL RETURNING id
 """
 _UNTOUCHED_SQL = """
-    SELECT count(*) FROM tracking_task AS task
+    SELECT count(*) FROM pgjobs_task AS task
     JOIN procrastinate_jobs AS job ON job.id = task.job_id
     WHERE task.task_name = %s AND task.end_status IS NULL
       AND job.status = 'todo' AND job.attempts = 0
 """
-_DONE_SQL = "SELECT count(*) FROM tracking_task WHERE task_name = %s AND end_status = 'DONE'"
+_DONE_SQL = "SELECT count(*) FROM pgjobs_task WHERE task_name = %s AND end_status = 'DONE'"
 _ENDS_SQL = """
     SELECT task_name, end_status, error ->> 'code', count(*)::integer
-    FROM tracking_task GROUP BY 1, 2, 3
+    FROM pgjobs_task GROUP BY 1, 2, 3
 """
 
 

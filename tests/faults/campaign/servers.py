@@ -152,6 +152,6 @@ def _filled(statement: str, **names: str) -> sql.Composed:
 
 def _digest_of_migrations() -> str:
     digest = hashlib.sha256((ROOT / "requirements" / "base.txt").read_bytes())
-    for path in sorted((ROOT / "pgjobs").rglob("migrations/*.py")):
+    for path in sorted(ROOT.glob("[mp]*/**/migrations/*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -16,7 +16,7 @@ WAYS_TO_IGNORE = ("spin", "block")
 # The second: asked to stop, and handed back by a worker that had to end.
 REASONS = {("FAILED", "time_limit"), ("CANCELLED", "cancelled")}
 
-_BURNT_SQL = "SELECT count(*) FROM tracking_attempt WHERE kind <> 'handed_back'"
+_BURNT_SQL = "SELECT count(*) FROM pgjobs_attempt WHERE kind <> 'handed_back'"
 # Of each run that was followed by another one: who had it, and when the other one began.
 _AGAIN_SQL = """
     SELECT one.pid, extract(epoch FROM next.at)::float
@@ -30,14 +30,14 @@ _EARLY_SQL = """
         FROM procrastinate_events WHERE type = 'deferred_for_retry'
     )
     SELECT count(*)
-    FROM faults_start AS start JOIN tracking_task AS task USING (job_id)
+    FROM faults_start AS start JOIN pgjobs_task AS task USING (job_id)
     WHERE start.run > 1 AND (
         NOT EXISTS (
             SELECT FROM back
             WHERE back.job_id = start.job_id AND back.run = start.run - 1 AND back.at <= start.at
         )
         OR EXISTS (
-            SELECT FROM tracking_attempt AS attempt
+            SELECT FROM pgjobs_attempt AS attempt
             WHERE attempt.task_id = task.id AND attempt.number = start.run - 1
               AND attempt.kind <> 'handed_back'
         )
@@ -48,24 +48,24 @@ _ENDS_SQL = """
     SELECT task.end_status, task.error ->> 'code', extract(epoch FROM task.finished_at - (
         SELECT max(start.at) FROM faults_start AS start WHERE start.job_id = task.job_id
     ))::float
-    FROM tracking_task AS task WHERE task.task_name = 'ignore'
+    FROM pgjobs_task AS task WHERE task.task_name = 'ignore'
 """
 _HARMED_SQL = """
     SELECT count(DISTINCT task.id)
-    FROM tracking_task AS task
-    LEFT JOIN tracking_attempt AS attempt
+    FROM pgjobs_task AS task
+    LEFT JOIN pgjobs_attempt AS attempt
         ON attempt.task_id = task.id AND attempt.kind <> 'handed_back'
     WHERE task.task_name <> 'ignore' AND (attempt.id IS NOT NULL OR task.end_status <> 'DONE')
 """
 _DELAYS_SQL = """
     SELECT extract(epoch FROM task.finished_at - task.created_at)::float
-    FROM tracking_task AS task
+    FROM pgjobs_task AS task
     WHERE task.task_name <> 'ignore' AND task.finished_at IS NOT NULL
 """
 # Workers and how many of their threads are lost: those of runs over their hard limit.
 _LOST_THREADS_SQL = """
     SELECT start.pid, count(*)
-    FROM faults_start AS start JOIN tracking_task AS task USING (job_id)
+    FROM faults_start AS start JOIN pgjobs_task AS task USING (job_id)
     WHERE task.task_name = 'ignore' AND task.end_status IS NOT NULL AND start.run = task.attempts
     GROUP BY start.pid
 """

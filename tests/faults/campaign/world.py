@@ -77,7 +77,7 @@ class World:
 
     def registered(self) -> set[int]:
         """Return the pids of the workers that are known to the queue."""
-        names = self.rows("SELECT name FROM workers_workerprocess")
+        names = self.rows("SELECT name FROM pgjobs_workerprocess")
         return {int(name.rpartition("-")[2]) for (name,) in names}
 
     @contextmanager
@@ -99,9 +99,9 @@ class World:
     def drain(self, which: LiteralString = "true") -> float:
         """Return the seconds it took until every job had an end, or patience did.
 
-        `which`: a condition on tracking_task, for some of them.
+        `which`: a condition on pgjobs_task, for some of them.
         """
-        query = f"SELECT count(*) FROM tracking_task WHERE end_status IS NULL AND {which}"  # noqa: S608 # literals
+        query = f"SELECT count(*) FROM pgjobs_task WHERE end_status IS NULL AND {which}"  # noqa: S608 # literals
         return self.seconds_until(lambda: not self.value(query))
 
     def verdict(self) -> dict[str, Any]:

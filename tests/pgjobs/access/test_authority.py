@@ -288,7 +288,7 @@ def test_to_steer_everybodys_tasks_does_not_allow_to_repeat_what_one_may_not_do(
     acts: list[str], work: Callable[[], None],
 ) -> None:  # fmt: skip
     operator = django_user_model.objects.create_user("operator", "o@example.org", "pw")
-    for permission in ("tracking.view_task", "tracking.change_task"):
+    for permission in ("pgjobs.view_task", "pgjobs.change_task"):
         operator = allow(operator, permission)
     task_id = _post(client_of(member), atomic_samples.act)
     retry = f"/api/tasks/{task_id}/retry/"

@@ -65,7 +65,7 @@ def data_of(root: Path) -> Path:
 
 def test_a_server_begins_with_an_empty_and_a_migrated_database(root: Path) -> None:
     server = PostgresServer.throwaway(Template(root).copy_to)
-    tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'tracking_task'"
+    tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'pgjobs_task'"
 
     with server.running() as url:
         assert query(url, tables) == 0

@@ -13,7 +13,7 @@ from pgjobs.defer.bridge import owned_by
 
 pytestmark = pytest.mark.django_db
 
-LIST = "/admin/tracking/task/"
+LIST = "/admin/pgjobs/task/"
 
 
 @pytest.fixture

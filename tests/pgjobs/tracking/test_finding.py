@@ -63,7 +63,7 @@ def _set_job(status: str, task_id: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE procrastinate_jobs SET status = %s"
-            " WHERE id = (SELECT job_id FROM tracking_task WHERE id = %s)",
+            " WHERE id = (SELECT job_id FROM pgjobs_task WHERE id = %s)",
             [status, task_id],
         )
 
@@ -144,7 +144,7 @@ def test_the_view_permission_finds_everybodys(
         theirs = _nap(tags=["nightly"])
     own = _nap(tags=["nightly"])
 
-    viewer = client_of(allow(user, "tracking.view_task"))
+    viewer = client_of(allow(user, "pgjobs.view_task"))
     rows = viewer.get("/api/tasks/?tag=nightly").json()["results"]
     assert [row["id"] for row in rows] == _newest_first(own, theirs)
 
@@ -359,7 +359,7 @@ def test_the_detail_shows_the_tags_in_order(client_of: ClientOf, user: Any, mine
 def test_no_index_holds_what_changes_while_a_task_runs() -> None:
     """A report of progress then touches the row's page and no index (HOT)."""
     with connection.cursor() as cursor:
-        indexes = connection.introspection.get_constraints(cursor, "tracking_task").values()
+        indexes = connection.introspection.get_constraints(cursor, "pgjobs_task").values()
 
     indexed = {name for each in indexes if each["index"] for name in each["columns"]}
     assert {"id", "owner_id", "end_status"} <= indexed

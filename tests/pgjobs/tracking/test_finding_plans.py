@@ -87,10 +87,10 @@ BY_TAG: list[dict[str, Any]] = [
     {"tag": ["nightly"], "status": "DONE"},
 ]
 WITHOUT_INDEX: dict[str, tuple[int | None, dict[str, Any], int]] = {
-    "tracking_task_walk_owner": (SMALL, {"task_name": "import_users"}, MOST_BUFFERS),
-    "tracking_task_related_id": (ALL, {"related_id": OF_A_USER}, MOST_BUFFERS),
-    "tracking_task_not_done": (ALL, {"status": "CANCELLED"}, MOST_BUFFERS),
-    "tracking_tag_walk": (SMALL, {"tag": ["import-7"]}, 40),
+    "pgjobs_task_walk_owner": (SMALL, {"task_name": "import_users"}, MOST_BUFFERS),
+    "pgjobs_task_related_id": (ALL, {"related_id": OF_A_USER}, MOST_BUFFERS),
+    "pgjobs_task_not_done": (ALL, {"status": "CANCELLED"}, MOST_BUFFERS),
+    "pgjobs_tag_walk": (SMALL, {"tag": ["import-7"]}, 40),
 }
 
 

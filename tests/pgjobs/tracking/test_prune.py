@@ -106,7 +106,7 @@ def test_the_batch_is_found_by_its_index() -> None:
         cursor.execute("EXPLAIN " + services._PRUNE_SQL, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
 
-    assert "tracking_task_finished_at" in plan
+    assert "pgjobs_task_finished_at" in plan
     assert "Sort" not in plan
 
 

@@ -48,8 +48,8 @@ def _open(user: Any) -> int:
 def _end_one(user: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE tracking_task SET end_status = 'DONE', finished_at = now() WHERE id ="
-            " (SELECT id FROM tracking_task WHERE owner_id = %s AND end_status IS NULL LIMIT 1)",
+            "UPDATE pgjobs_task SET end_status = 'DONE', finished_at = now() WHERE id ="
+            " (SELECT id FROM pgjobs_task WHERE owner_id = %s AND end_status IS NULL LIMIT 1)",
             [user.pk],
         )
 
@@ -216,17 +216,17 @@ def test_the_count_reads_open_tasks_of_the_user_alone_by_its_index(user: Any, ad
         with owned_by(owner.pk):
             job_samples.describe_run.defer_many([{}] * 1_000)
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE tracking_task SET end_status = 'DONE', finished_at = now()"
+        cursor.execute("UPDATE pgjobs_task SET end_status = 'DONE', finished_at = now()"
                        " WHERE owner_id = %s AND id <> (SELECT max(id::text)::uuid FROM"
-                       " tracking_task)", [user.pk])  # fmt: skip
-        cursor.execute("ANALYZE tracking_task")
+                       " pgjobs_task)", [user.pk])  # fmt: skip
+        cursor.execute("ANALYZE pgjobs_task")
         cursor.execute("SET LOCAL enable_seqscan = off")  # of a table this small, maybe bloated
         counting = quota._COUNT_BESIDE_OTHERS_SQL.rstrip("; \n").rpartition(";")[2]
         parameters = {"owner_id": user.pk, "limit": 10_000}
         cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF) {counting}", parameters)
         plan = "\n".join(line for (line,) in cursor.fetchall())
 
-    assert "tracking_task_open_of_owner" in plan
+    assert "pgjobs_task_open_of_owner" in plan
     assert "Seq Scan" not in plan
 
 

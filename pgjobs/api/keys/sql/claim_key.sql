@@ -8,7 +8,7 @@
 WITH bounded AS MATERIALIZED (
     SELECT current_setting('lock_timeout') AS before, set_config('lock_timeout', '1s', true) AS now
 ), claimed AS (
-    INSERT INTO idempotency_key AS held (caller, key, fingerprint, task_ids, expires_at)
+    INSERT INTO pgjobs_api_key AS held (caller, key, fingerprint, task_ids, expires_at)
     SELECT
         %(caller)s, %(key)s, %(fingerprint)s, '[]',
         clock_timestamp() + make_interval(hours => %(kept_for_hours)s)

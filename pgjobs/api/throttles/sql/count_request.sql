@@ -9,17 +9,17 @@
 -- whether this one is the first, seconds to the end.
 WITH full_already AS MATERIALIZED (
     SELECT scope, requests + 1 AS requests, false AS is_new, ends_at
-    FROM throttles_window
+    FROM pgjobs_api_window
     WHERE (
-        (scope = %(scope)s AND address = %(caller)s AND requests >= %(limit)s)
-        OR (scope = %(wide_scope)s AND address = %(wide_caller)s AND requests >= %(wide_limit)s)
+        (scope = %(scope)s AND caller = %(caller)s AND requests >= %(limit)s)
+        OR (scope = %(wide_scope)s AND caller = %(wide_caller)s AND requests >= %(wide_limit)s)
     ) AND ends_at > clock_timestamp()
 ), narrow AS (
-    INSERT INTO throttles_window AS held (scope, address, requests, ends_at)
+    INSERT INTO pgjobs_api_window AS held (scope, caller, requests, ends_at)
     SELECT
         %(scope)s, %(caller)s, %(weight)s, clock_timestamp() + make_interval(secs => %(window_seconds)s)
     WHERE NOT EXISTS (SELECT FROM full_already)
-    ON CONFLICT (scope, address) DO UPDATE SET
+    ON CONFLICT (scope, caller) DO UPDATE SET
         requests = CASE
             WHEN held.ends_at <= clock_timestamp() THEN %(weight)s
             ELSE least(held.requests, %(limit)s) + %(weight)s
@@ -30,13 +30,13 @@ WITH full_already AS MATERIALIZED (
         END
     RETURNING scope, requests, requests = %(weight)s AS is_new, ends_at
 ), wide AS (
-    INSERT INTO throttles_window AS held (scope, address, requests, ends_at)
+    INSERT INTO pgjobs_api_window AS held (scope, caller, requests, ends_at)
     SELECT
         %(wide_scope)s, %(wide_caller)s, %(wide_weight)s,
         clock_timestamp() + make_interval(secs => %(wide_window_seconds)s)
     FROM narrow
     WHERE narrow.requests <= %(limit)s AND %(wide_scope)s::text IS NOT NULL
-    ON CONFLICT (scope, address) DO UPDATE SET
+    ON CONFLICT (scope, caller) DO UPDATE SET
         requests = CASE
             WHEN held.ends_at <= clock_timestamp() THEN %(wide_weight)s
             ELSE least(held.requests, %(wide_limit)s) + %(wide_weight)s

@@ -4,13 +4,13 @@ WITH held AS MATERIALIZED (
     SELECT own.id
     FROM unnest(%(scopes)s::text[], %(callers)s::text[]) WITH ORDINALITY AS one (scope, caller, number)
     CROSS JOIN LATERAL (
-        SELECT id FROM throttles_window
-        WHERE scope = one.scope AND address = one.caller
+        SELECT id FROM pgjobs_api_window
+        WHERE scope = one.scope AND caller = one.caller
           AND requests > 0 AND ends_at > clock_timestamp()
         FOR NO KEY UPDATE
     ) AS own
 )
-UPDATE throttles_window AS counted
+UPDATE pgjobs_api_window AS counted
 SET requests = counted.requests - 1
 FROM held
 WHERE counted.id = held.id;

@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
 def _write_sql(folder: Path) -> Iterator[Path]:
     for config in apps.get_app_configs():
-        if not config.name.startswith(("pgjobs.", "myapp.")):
+        if not config.name.startswith(("pgjobs", "myapp.")):
             continue
         for file in sorted(Path(config.path, "migrations").glob("[0-9]*.py")):
             output = StringIO()

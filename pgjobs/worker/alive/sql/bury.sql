@@ -8,7 +8,7 @@ WITH gone AS (
       )
     RETURNING id
 )
-DELETE FROM workers_workerprocess
+DELETE FROM pgjobs_workerprocess
 WHERE id = %(worker_id)s
   AND (
       id IN (SELECT id FROM gone)

@@ -2,7 +2,7 @@
 -- needs. Rows that another transaction holds are left for the next time.
 SELECT
     job.id, job.attempts,
-    (SELECT task.id::text FROM tracking_task AS task WHERE task.job_id = job.id) AS task_id,
+    (SELECT task.id::text FROM pgjobs_task AS task WHERE task.job_id = job.id) AS task_id,
     coalesce((
         SELECT max(event.at) FROM procrastinate_events AS event
         WHERE event.job_id = job.id AND event.type = 'started'

@@ -9,7 +9,7 @@ WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), piece AS MATERIALIZED (
     SELECT task.id, task.job_id, task.updated_at
-    FROM tracking_task AS task
+    FROM pgjobs_task AS task
     WHERE task.end_status IS NULL AND task.id > %(after_id)s::uuid
     ORDER BY task.id LIMIT %(batch)s
 ), seen AS MATERIALIZED (
@@ -19,7 +19,7 @@ WITH clock AS MATERIALIZED (
     FROM piece
     LEFT JOIN procrastinate_jobs AS job ON job.id = piece.job_id
 ), ended AS (
-    UPDATE tracking_task AS task
+    UPDATE pgjobs_task AS task
     SET end_status = (%(end_status)s::jsonb) ->> coalesce(seen.status::text, 'missing'),
         error = (%(errors)s::jsonb) -> coalesce(seen.status::text, 'missing'),
         attempts = coalesce(seen.attempts, task.attempts),

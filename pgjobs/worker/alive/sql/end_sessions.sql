@@ -4,7 +4,7 @@
 -- The planner: chosen first, since a condition may be asked before the others of its level.
 WITH chosen AS MATERIALIZED (
     SELECT session.pid
-    FROM workers_workerprocess AS dead
+    FROM pgjobs_workerprocess AS dead
     JOIN pg_stat_activity AS session
       ON session.application_name LIKE '%% ' || dead.token
      AND session.datname = current_database()
@@ -12,7 +12,7 @@ WITH chosen AS MATERIALIZED (
     WHERE dead.id = %(worker_id)s
       AND dead.token <> ''
       AND NOT EXISTS (
-          SELECT FROM workers_workerprocess AS alive
+          SELECT FROM pgjobs_workerprocess AS alive
           WHERE alive.token = dead.token AND alive.id <> dead.id
       )
 )

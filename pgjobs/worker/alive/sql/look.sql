@@ -19,7 +19,7 @@ SELECT
                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             )
         ))
-        FROM workers_workerprocess AS process
+        FROM pgjobs_workerprocess AS process
         LEFT JOIN procrastinate_workers AS worker ON worker.id = process.id
     ), '[]') AS workers,
     coalesce((
@@ -44,7 +44,7 @@ SELECT
             WHERE status = 'doing' AND worker_id IS NOT NULL
               AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s))
         ) AS alive (id)
-        WHERE NOT EXISTS (SELECT FROM workers_workerprocess AS ours WHERE ours.id = alive.id)
+        WHERE NOT EXISTS (SELECT FROM pgjobs_workerprocess AS ours WHERE ours.id = alive.id)
     ), '[]') AS "foreign",
     pg_notification_queue_usage() AS notify_usage,
     (

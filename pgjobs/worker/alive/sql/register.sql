@@ -6,7 +6,7 @@ WITH worker AS (
     OVERRIDING SYSTEM VALUE VALUES (%(worker_id)s, clock_timestamp())
     RETURNING id, last_heartbeat
 ), process AS (
-    INSERT INTO workers_workerprocess (id, name, has_session, token, started_at)
+    INSERT INTO pgjobs_workerprocess (id, name, has_session, token, started_at)
     SELECT id, %(name)s, %(has_session)s, %(token)s, clock_timestamp() FROM worker
 )
 SELECT pg_postmaster_start_time()::text, last_heartbeat::text FROM worker;

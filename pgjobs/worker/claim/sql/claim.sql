@@ -1,15 +1,15 @@
 -- claim: up to `slots` jobs become ours, in one statement; priority first, then the oldest.
 --
 -- What may run is in three places, each a partial index that holds nothing else:
---   ready  no lock, no time: workers_job_ready, read in order for each queue that has any; while
+--   ready  no lock, no time: pgjobs_job_ready, read in order for each queue that has any; while
 --          vacuum is held up, ready_from_floors.sql stands in its place
---   due    a time, which has come: workers_job_due, the first ones of each queue and priority
---   heads  the first job of a lock, if nothing of that lock runs: workers_job_lock_line and
---          workers_job_lock_due, hopping from lock to lock (a loose index scan), `looks` locks a
+--   due    a time, which has come: pgjobs_job_due, the first ones of each queue and priority
+--   heads  the first job of a lock, if nothing of that lock runs: pgjobs_job_lock_line and
+--          pgjobs_job_lock_due, hopping from lock to lock (a loose index scan), `looks` locks a
 --          claim from `from_lock` on; the next claim goes on from there, so that ten thousand waiting
 --          locks slow nobody down; no row is locked for a head that comes after the last of `slots`
 --          free jobs (`bar`)
--- A job that is scheduled and never ran stands in its lock's line (workers_job_lock_line) no sooner
+-- A job that is scheduled and never ran stands in its lock's line (pgjobs_job_lock_line) no sooner
 -- than it is due: until then those behind it go first. Once it ran, a later time is a retry or a
 -- snooze, for which the others wait.
 -- Queues and locks are hopped through with `> last ORDER BY ... LIMIT 1`: one index probe each.
@@ -216,10 +216,10 @@ SELECT
     CASE WHEN job.attempts > 0 THEN (
         -- Sent back by hand, a job starts counting anew: by the Attempt `retried` of our own, or by
         -- the event of the library, which leaves none.
-        SELECT count(*) FROM tracking_attempt AS attempt
+        SELECT count(*) FROM pgjobs_attempt AS attempt
         WHERE attempt.task_id = task.id AND attempt.kind = 'failed'
           AND attempt.number > coalesce((
-              SELECT max(number) FROM tracking_attempt
+              SELECT max(number) FROM pgjobs_attempt
               WHERE task_id = task.id AND kind = 'retried'
           ), 0)
           AND attempt.finished_at > coalesce((
@@ -258,5 +258,5 @@ SELECT
     EXISTS (SELECT FROM mine) AS is_known
 FROM (SELECT) AS always
 LEFT JOIN claimed AS job ON true
-LEFT JOIN tracking_task AS task ON task.job_id = job.id
+LEFT JOIN pgjobs_task AS task ON task.job_id = job.id
 ORDER BY job.priority DESC, job.id;

@@ -10,4 +10,4 @@ SELECT
     task.id, task.owner_id, task.permission, task.correlation_id, job.attempts AS failed_runs,
     clock_timestamp()
 FROM job
-LEFT JOIN tracking_task AS task ON task.job_id = job.id;
+LEFT JOIN pgjobs_task AS task ON task.job_id = job.id;

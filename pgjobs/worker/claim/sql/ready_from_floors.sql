@@ -1,5 +1,5 @@
 -- ready, from floors: a part of claim.sql while vacuum is held up. For each queue and priority of
--- `floors` (JSON, see floors.py), workers_job_ready is read from the job `id` on, past the dead rows
+-- `floors` (JSON, see floors.py), pgjobs_job_ready is read from the job `id` on, past the dead rows
 -- before it. Other queues and priorities have no ready jobs that this worker knows of.
 -- The equality of the queue is written as an array of one, which bounds the scan like any equality,
 -- but does not drop out of the order: otherwise an index on id alone would do.

@@ -30,10 +30,10 @@ WITH clock AS MATERIALIZED (
                  SELECT CASE WHEN task.id IS NULL THEN
                      CASE outcome.attempt_kind WHEN 'crashed' THEN job.attempts ELSE 0 END
                  ELSE (
-                     SELECT count(*) FROM tracking_attempt AS attempt
+                     SELECT count(*) FROM pgjobs_attempt AS attempt
                      WHERE attempt.task_id = task.id AND attempt.kind = outcome.attempt_kind
                        AND attempt.number > coalesce((
-                           SELECT max(number) FROM tracking_attempt
+                           SELECT max(number) FROM pgjobs_attempt
                            WHERE task_id = task.id AND kind = 'retried'
                        ), 0)
                        AND attempt.finished_at > coalesce((
@@ -42,7 +42,7 @@ WITH clock AS MATERIALIZED (
                        ), '-infinity')
                  ) END
                  FROM (SELECT) AS always
-                 LEFT JOIN tracking_task AS task ON task.job_id = outcome.job_id
+                 LEFT JOIN pgjobs_task AS task ON task.job_id = outcome.job_id
              ) + 1 >= CASE outcome.attempt_kind
                  WHEN 'crashed' THEN %(max_crashes)s ELSE %(max_hand_backs)s
              END THEN 'spent'
@@ -73,7 +73,7 @@ WITH clock AS MATERIALIZED (
       AND job.attempts = outcome.run_number - 1
       AND coalesce((
           SELECT id IS NOT DISTINCT FROM outcome.task_id
-          FROM tracking_task WHERE job_id = outcome.job_id
+          FROM pgjobs_task WHERE job_id = outcome.job_id
       ), true)
 ), moved AS (
     UPDATE procrastinate_jobs AS job
@@ -104,7 +104,7 @@ WITH clock AS MATERIALIZED (
 ), written AS MATERIALIZED (
     SELECT count(*) AS jobs FROM (TABLE moved UNION ALL TABLE deleted) AS job
 ), told AS (
-    UPDATE tracking_task AS task
+    UPDATE pgjobs_task AS task
     SET end_status = CASE held.instead
             WHEN 'stopped' THEN %(cancelled)s WHEN 'spent' THEN %(spent)s ELSE held.end_status
         END,
@@ -127,14 +127,14 @@ WITH clock AS MATERIALIZED (
     FROM held, clock, written
     WHERE task.job_id = held.job_id AND coalesce(task.end_status, '') = ''
 ), attempted AS (
-    INSERT INTO tracking_attempt (
+    INSERT INTO pgjobs_attempt (
         task_id, number, kind, worker_name, error_class, message, traceback, started_at, finished_at
     )
     -- Of a Task that has ended, too: a job that was sent back from its end is counted all the same.
     SELECT
         task.id, held.run_number, held.attempt_kind, held.worker_name, held.error_class,
         held.message, held.traceback, held.started_at, clock.now
-    FROM held, clock, written, tracking_task AS task
+    FROM held, clock, written, pgjobs_task AS task
     WHERE held.attempt_kind IS NOT NULL AND task.job_id = held.job_id
 )
 SELECT held.job_id, held.instead FROM held;

@@ -10,11 +10,11 @@ WITH job AS (
       AND attempts = %(run_number)s - 1
       AND coalesce((
           SELECT id IS NOT DISTINCT FROM %(task_id)s::uuid
-          FROM tracking_task WHERE job_id = %(job_id)s
+          FROM pgjobs_task WHERE job_id = %(job_id)s
       ), true)
     RETURNING id
 ), task AS (
-    UPDATE tracking_task
+    UPDATE pgjobs_task
     SET end_status = %(end_status)s,
         result = %(result)s::jsonb,
         progress = %(progress)s,
@@ -25,6 +25,6 @@ WITH job AS (
         finished_at = clock.now,
         updated_at = clock.now
     FROM (SELECT clock_timestamp() AS now OFFSET 0) AS clock, job
-    WHERE tracking_task.job_id = job.id AND coalesce(end_status, '') = ''
+    WHERE pgjobs_task.job_id = job.id AND coalesce(end_status, '') = ''
 )
 SELECT id FROM job;

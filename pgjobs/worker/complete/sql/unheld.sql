@@ -7,10 +7,10 @@ WITH job AS MATERIALIZED (
     ORDER BY id
     FOR NO KEY UPDATE SKIP LOCKED
 ), task AS MATERIALIZED (
-    SELECT job_id FROM tracking_task
+    SELECT job_id FROM pgjobs_task
     WHERE job_id = ANY(%(job_ids)s::bigint[])
     FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT job.id FROM job
 WHERE job.id IN (SELECT job_id FROM task)
-   OR NOT EXISTS (SELECT FROM tracking_task WHERE job_id = job.id);
+   OR NOT EXISTS (SELECT FROM pgjobs_task WHERE job_id = job.id);

@@ -6,14 +6,14 @@
 -- The coalesce keeps the partial index on unfinished Tasks out, which may look short.
 -- Who follows one of these Tasks is told, once for all of them.
 WITH told AS (
-    UPDATE tracking_task AS task
+    UPDATE pgjobs_task AS task
     SET progress = report.percent, progress_message = report.message,
         updated_at = clock_timestamp()
     FROM (
         SELECT locked.id, (item ->> 2)::smallint AS percent, item ->> 3 AS message
         FROM jsonb_array_elements(%(reports)s::jsonb) AS item
         JOIN LATERAL (
-            SELECT id FROM tracking_task
+            SELECT id FROM pgjobs_task
             WHERE job_id = (item ->> 0)::bigint
               AND coalesce(id = (item ->> 4)::uuid, true)
               AND attempts < (item ->> 1)::integer
@@ -24,4 +24,4 @@ WITH told AS (
     WHERE task.id = report.id
     RETURNING task.id
 )
-SELECT workers_tell_followers() WHERE EXISTS (SELECT FROM told);
+SELECT pgjobs_tell_followers() WHERE EXISTS (SELECT FROM told);

@@ -162,10 +162,10 @@ def test_it_is_kept_by_age() -> None:
     for _ in range(3):
         record(Action.SIGNED_IN, "somebody")
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE audit_entry DISABLE TRIGGER audit_append_only")
+        cursor.execute("ALTER TABLE pgjobs_entry DISABLE TRIGGER pgjobs_append_only")
         old = timezone.now() - timedelta(days=366)
         Entry.objects.filter(pk=Entry.objects.latest("id").pk).update(at=old)
-        cursor.execute("ALTER TABLE audit_entry ENABLE TRIGGER audit_append_only")
+        cursor.execute("ALTER TABLE pgjobs_entry ENABLE TRIGGER pgjobs_append_only")
 
     assert entries_prune(older_than=timedelta(days=365)) == 1
     assert Entry.objects.count() == 2
@@ -175,9 +175,9 @@ def test_the_admin_shows_it_and_changes_nothing(client: Client, admin: Any) -> N
     client.force_login(admin)
     record(Action.CANCELLED, "a task")
     entry = Entry.objects.latest("id")
-    path = f"/admin/audit/entry/{entry.pk}/change/"
+    path = f"/admin/pgjobs/entry/{entry.pk}/change/"
 
-    assert "a task" in client.get("/admin/audit/entry/?q=a+task").content.decode()
+    assert "a task" in client.get("/admin/pgjobs/entry/?q=a+task").content.decode()
     assert client.get(path).status_code == 200
     assert client.post(path, {"target": "another"}).status_code == 403
     assert client.post(path.replace("change", "delete"), {"post": "yes"}).status_code == 403

@@ -26,7 +26,7 @@ class SecretApi(APIView):
     post = deferring(
         job_samples.keep_secret,
         message="Task created to keep the secret of {account}",
-        permission="tracking.change_task",
+        permission="pgjobs.change_task",
         body=SecretInput,
     )
 
@@ -87,7 +87,7 @@ def test_permission_is_asked_before_the_body_is_read(
 ) -> None:
     client = client_of(user)
     refused = client.generic("POST", "/accounts/a/secret/", "{", content_type="application/json")
-    allow(user, "tracking.change_task")
+    allow(user, "pgjobs.change_task")
     bad = client.generic("POST", "/accounts/a/secret/", "{", content_type="application/json")
 
     assert (refused.status_code, bad.status_code) == (403, 400)

@@ -133,9 +133,9 @@ def test_what_does_not_fit_is_a_400_that_names_it(
 @pytest.mark.parametrize(
     ("is_staff", "permission", "status"),
     [
-        (True, "tracking.change_task", 202),
-        (False, "tracking.change_task", 400),
-        (True, "tracking.view_task", 400),
+        (True, "pgjobs.change_task", 202),
+        (False, "pgjobs.change_task", 400),
+        (True, "pgjobs.view_task", 400),
     ],
 )
 def test_staff_who_may_change_tasks_have_no_bounds(

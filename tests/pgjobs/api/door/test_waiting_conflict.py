@@ -51,7 +51,7 @@ def waiting(admin: Any) -> Deferred:
 def test_who_may_see_it_is_led_to_the_task_that_waits(
     client_of: ClientOf, admin: Any, user: Any, allow: Any, waiting: Deferred
 ) -> None:
-    operator = allow(user, "tracking.view_task")
+    operator = allow(user, "pgjobs.view_task")
 
     for caller in (admin, operator):
         answer = client_of(caller).post("/once/")

@@ -31,7 +31,7 @@ class GuestInput(StrictSerializer):
 
 class GuestApi(APIView):
     post = deferring(
-        invite, message="Invited {username}", permission="tracking.add_task", body=GuestInput
+        invite, message="Invited {username}", permission="pgjobs.add_task", body=GuestInput
     )
 
 

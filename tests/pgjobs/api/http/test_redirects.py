@@ -57,7 +57,7 @@ def test_what_is_not_served_with_a_slash_either_is_not_found(
 def test_pages_of_the_admin_are_served_without_their_slash(client: Client, admin: Any) -> None:
     client.force_login(admin)
 
-    for path in ("/admin", "/admin/users/user", "/admin/tracking/task"):
+    for path in ("/admin", "/admin/users/user", "/admin/pgjobs/task"):
         assert client.get(path).status_code == 200
 
 

@@ -216,7 +216,7 @@ def test_the_nightly_upkeep_prunes_keys() -> None:
 def _age(*, hours: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE idempotency_key SET expires_at = expires_at - make_interval(hours => %s)",
+            "UPDATE pgjobs_api_key SET expires_at = expires_at - make_interval(hours => %s)",
             [hours],
         )
 
@@ -224,8 +224,8 @@ def _age(*, hours: int) -> None:
 @pytest.mark.parametrize(
     ("sql", "index"),
     [
-        (services._FIND_SQL, "idempotency_key_caller_key"),
-        (services._PRUNE_SQL, "idempotency_key_expires_at"),
+        (services._FIND_SQL, "pgjobs_api_key_caller_key"),
+        (services._PRUNE_SQL, "pgjobs_api_key_expires_at"),
     ],
     ids=["find", "prune"],
 )

@@ -90,7 +90,7 @@ def test_what_an_unexpected_error_said_is_in_the_traceback_of_staff_alone(
 
 @pytest.mark.parametrize(
     ("is_staff", "permission", "shown"),
-    [(True, "tracking.view_task", True), (False, "tracking.view_task", False)],
+    [(True, "pgjobs.view_task", True), (False, "pgjobs.view_task", False)],
 )
 def test_tracebacks_are_for_staff_that_sees_all_tasks(
     is_staff: bool,
@@ -154,7 +154,7 @@ def test_the_admin_shows_them(admin: Any, of_user: Deferred) -> None:
     browser = Client()
     browser.force_login(admin)
 
-    page = browser.get(f"/admin/tracking/task/{of_user.task_id}/change/").content.decode()
+    page = browser.get(f"/admin/pgjobs/task/{of_user.task_id}/change/").content.decode()
 
     assert "Handed back" in page
     assert "Traceback t" in page

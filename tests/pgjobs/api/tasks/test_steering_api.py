@@ -147,9 +147,9 @@ def test_a_retry_beside_a_waiting_job_of_the_same_queueing_lock_is_409(
     ("permissions", "status"),
     [
         ((), 404),
-        (("tracking.change_task",), 404),  # of what it may not see it learns nothing
-        (("tracking.view_task",), 403),
-        (("tracking.view_task", "tracking.change_task"), 200),
+        (("pgjobs.change_task",), 404),  # of what it may not see it learns nothing
+        (("pgjobs.view_task",), 403),
+        (("pgjobs.view_task", "pgjobs.change_task"), 200),
     ],
 )
 def test_tasks_of_others_are_for_operators(

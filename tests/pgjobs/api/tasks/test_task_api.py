@@ -163,7 +163,7 @@ def test_the_view_permission_opens_all_tasks(
 ) -> None:
     viewer = allow(
         django_user_model.objects.create_user("vera", "vera@example.org", "pw"),
-        "tracking.view_task",
+        "pgjobs.view_task",
     )
 
     assert client_of(viewer).get(f"/api/tasks/{of_user.task_id}/").status_code == 200

@@ -58,7 +58,7 @@ def _count(address: str = "192.0.2.1", *, limit: int = 2, window_seconds: int = 
 
 def _end_all_windows() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE throttles_window SET ends_at = clock_timestamp()")
+        cursor.execute("UPDATE pgjobs_api_window SET ends_at = clock_timestamp()")
 
 
 def test_what_is_over_the_limit_waits_for_the_end_of_the_window() -> None:

@@ -156,7 +156,7 @@ def test_a_database_that_only_reads_counts_nobody_and_still_answers(
         cursor.execute("SET default_transaction_read_only = on")
     try:
         with pytest.raises(ReadOnlySqlTransaction):
-            connection.connection.execute("DELETE FROM throttles_window")
+            connection.connection.execute("DELETE FROM pgjobs_api_window")
         assert client.get(PATH).status_code == 200
     finally:
         connection.close()
@@ -166,11 +166,11 @@ def test_a_database_that_only_reads_counts_nobody_and_still_answers(
 # through, as the twin does.
 READS_THEN_WRITES = """
     WITH seen AS (
-        SELECT coalesce(max(requests), 0) AS before FROM throttles_window WHERE scope = %(scope)s
+        SELECT coalesce(max(requests), 0) AS before FROM pgjobs_api_window WHERE scope = %(scope)s
     ), pause AS MATERIALIZED (SELECT before, pg_sleep(0.1) FROM seen), wrote AS (
-        INSERT INTO throttles_window (scope, address, requests, ends_at)
+        INSERT INTO pgjobs_api_window (scope, caller, requests, ends_at)
         SELECT %(scope)s, %(caller)s, before + 1, now() + interval '1 min' FROM pause
-        ON CONFLICT (scope, address) DO UPDATE SET requests = excluded.requests
+        ON CONFLICT (scope, caller) DO UPDATE SET requests = excluded.requests
     )
     SELECT %(scope)s::text, (before + 1)::int, false, 60.0::float8 FROM pause
 """

@@ -340,7 +340,7 @@ def test_lists_of_one_that_hang_are_nothing_to_another(
 
     with ThreadPoolExecutor(20) as threads:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE tracking_task IN ACCESS EXCLUSIVE MODE")
+            cursor.execute("LOCK TABLE pgjobs_task IN ACCESS EXCLUSIVE MODE")
             flood: list[Future[Answer]] = [threads.submit(lists, n) for n in range(20)]
             eventually(lambda: _waiting() == 2)
             statuses = {call(f"{web.url}/api/tokens/", token=theirs).status for _ in range(10)}

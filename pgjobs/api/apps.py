@@ -1,0 +1,16 @@
+"""The HTTP API as an app of Django's."""
+
+from django.apps import AppConfig
+
+
+class PgjobsApiConfig(AppConfig):
+    name = "pgjobs.api"
+    label = "pgjobs_api"
+    verbose_name = "Background jobs: API"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # The receivers load models, which need the registry.
+        from pgjobs.api.tokens.receivers import connect  # noqa: PLC0415
+
+        connect()
