@@ -1,65 +1,18 @@
-"""System checks: menu and worker agree, settings of ours are spelt right and fit each other."""
+"""System checks: menu and worker agree, settings of ours are spelt right and hold what fits."""
 
 import difflib
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.utils.module_loading import import_string
 
+from pgjobs.conf import SETTINGS, conf
 from pgjobs.errors import AppError
 
-# Every setting of the platform, and environment variable of the same name where there is one.
-OUR_SETTINGS = frozenset(
-    {
-        "JOBS_ACTIVATION_LINK_HOURS",
-        "JOBS_API_PRIORITY_MAX",
-        "JOBS_API_PRIORITY_MIN",
-        "JOBS_ARGUMENTS_MAX_BYTES",
-        "JOBS_ATOMIC_SECONDS",
-        "JOBS_AUDIT_DAYS",
-        "JOBS_BEHIND_TLS_PROXY",
-        "JOBS_DEV_DATABASE_URL",
-        "JOBS_DEV_REFUSED",
-        "JOBS_EAGER",
-        "JOBS_HARD_LIMIT_SECONDS",
-        "JOBS_IDEMPOTENCY_KEY_HOURS",
-        "JOBS_OPEN_TASKS_PER_USER",
-        "JOBS_PUBLIC_URL",
-        "JOBS_REQUEST_MAX_BYTES",
-        "JOBS_RESET_CONNECTIONS",
-        "JOBS_RESULT_MAX_BYTES",
-        "JOBS_RETENTION_DAYS",
-        "JOBS_SOFT_LIMIT_SECONDS",
-        "JOBS_STREAMS_PER_USER",
-        "JOBS_THROTTLE_ANONYMOUS_PER_MINUTE",
-        "JOBS_THROTTLE_LOGIN_FAILURES",
-        "JOBS_THROTTLE_SIGNUP_PER_HOUR",
-        "JOBS_THROTTLE_STORED_MB_PER_DAY",
-        "JOBS_THROTTLE_TOKEN_PER_MINUTE",
-        "JOBS_THROTTLE_USER_PER_MINUTE",
-        "JOBS_TOKENS_PER_USER",
-        "JOBS_TOKEN_DAYS",
-        "JOBS_TRUSTED_PROXIES",
-        "JOBS_UNACTIVATED_DAYS",
-        "JOBS_WAITS_PER_USER",
-        "JOBS_WORKER_APP",
-        "JOBS_WORKER_CONCURRENCY",
-        "JOBS_WORKER_DATABASE_URL",
-        "JOBS_WORKER_GRACE_SECONDS",
-        "JOBS_WORKER_HEARTBEAT_SECONDS",
-        "JOBS_WORKER_LEASE_SECONDS",
-        "JOBS_WORKER_LOOP_DEAD_SECONDS",
-        "JOBS_WORKER_LOOP_LAG_SECONDS",
-        "JOBS_WORKER_MAX_JOBS",
-        "JOBS_WORKER_MAX_LOST_THREADS",
-        "JOBS_WORKER_MAX_MEMORY_MB",
-        "JOBS_WORKER_POLL_SECONDS",
-        "JOBS_WORKER_THREADS",
-    }
-)
 # With less, one sign of life that is late is the end of a worker.
 HEARTBEATS_IN_A_LEASE = 2
 # Procrastinate's settings in Django, and the variables of its command line.
@@ -83,7 +36,7 @@ def check_menu(**_options: Any) -> Iterable[CheckMessage]:
     The worker is loaded from its dotted path here only, never when web code is imported.
     """
     try:
-        sentences = import_string(settings.JOBS_WORKER_APP).mismatches()
+        sentences = import_string(conf.JOBS_WORKER_APP).mismatches()
     except AppError as error:
         sentences = [str(error)]
     return [
@@ -102,10 +55,21 @@ def check_names(**_options: Any) -> Iterable[CheckMessage]:
 
 
 @register("jobs")
+def check_values(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error for each setting of the library whose value has no sense."""
+    refusals = (setting.refusal(getattr(conf, name)) for name, setting in SETTINGS.items())
+    return [
+        Error(refusal, hint="pgjobs/conf.py says what it is for.", id="jobs.E004")
+        for refusal in refusals
+        if refusal
+    ]
+
+
+@register("jobs")
 def check_lease(**_options: Any) -> Iterable[CheckMessage]:
     """Return an error if a worker is declared dead before its second sign of life may come."""
-    heartbeat = settings.JOBS_WORKER_HEARTBEAT_SECONDS
-    lease = settings.JOBS_WORKER_LEASE_SECONDS
+    heartbeat = conf.JOBS_WORKER_HEARTBEAT_SECONDS
+    lease = conf.JOBS_WORKER_LEASE_SECONDS
     if lease >= HEARTBEATS_IN_A_LEASE * heartbeat:
         return []
     return [
@@ -119,7 +83,7 @@ def check_lease(**_options: Any) -> Iterable[CheckMessage]:
 
 
 def _unknown_names() -> Iterator[str]:
-    known = OUR_SETTINGS | LIBRARY_SETTINGS
+    known = _known_names()
     for name in dir(settings):
         if name.startswith(("JOBS_", "PROCRASTINATE_")) and name not in known:
             yield name
@@ -127,6 +91,12 @@ def _unknown_names() -> Iterator[str]:
     yield from (name for name in os.environ if name.startswith("JOBS_") and name not in known)
 
 
+def _known_names() -> frozenset[str]:
+    """Return the names of the library, of Procrastinate, and those that apps say are theirs."""
+    of_apps = (getattr(app, "jobs_settings", ()) for app in apps.get_app_configs())
+    return LIBRARY_SETTINGS.union(SETTINGS, *of_apps)
+
+
 def _hint(name: str) -> str:
-    near = difflib.get_close_matches(name, OUR_SETTINGS | LIBRARY_SETTINGS, n=1)
+    near = difflib.get_close_matches(name, _known_names(), n=1)
     return f"Did you mean {near[0]}?" if near else "The README lists all of them."

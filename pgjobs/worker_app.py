@@ -11,10 +11,10 @@ Imported from `<app>/worker.py` alone, which only workers load.
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from django.conf import settings
 from django.utils.functional import SimpleLazyObject
 from django.utils.module_loading import import_string
 
+from pgjobs.conf import conf
 from pgjobs.defer.bridge import TaskSpec
 
 
@@ -26,4 +26,4 @@ class WorkerApp(Protocol):
         ...
 
 
-app = cast("WorkerApp", SimpleLazyObject(lambda: import_string(settings.JOBS_WORKER_APP)))
+app = cast("WorkerApp", SimpleLazyObject(lambda: import_string(conf.JOBS_WORKER_APP)))

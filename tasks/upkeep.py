@@ -5,11 +5,10 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
-
 from myapp import tasks as menu
 from pgjobs.access.audit.services import entries_prune
 from pgjobs.api.keys.services import keys_prune
+from pgjobs.conf import conf
 from pgjobs.tracking.services import tasks_prune, tasks_to_prune
 from tasks import app
 
@@ -32,7 +31,7 @@ MINUTE_OF_JOBS = 20
 )
 def prune_ended_tasks(*, timestamp: int) -> dict[str, Any]:
     until = time.monotonic() + PRUNE_SECONDS
-    age = timedelta(days=settings.JOBS_RETENTION_DAYS)
+    age = timedelta(days=conf.JOBS_RETENTION_DAYS)
     pruned_keys = keys_prune(until=until)
     jobs_too = timestamp // 60 % 60 == MINUTE_OF_JOBS
     pruned = tasks_prune(older_than=age, until=until, jobs_too=jobs_too)
@@ -42,5 +41,5 @@ def prune_ended_tasks(*, timestamp: int) -> dict[str, Any]:
             "%d tasks were pruned in %.0f s, and %d are left that ended too long ago; the next run,"
             " within a minute, goes on", pruned, PRUNE_SECONDS, left,
         )  # fmt: skip
-    pruned_entries = entries_prune(older_than=timedelta(days=settings.JOBS_AUDIT_DAYS), until=until)
+    pruned_entries = entries_prune(older_than=timedelta(days=conf.JOBS_AUDIT_DAYS), until=until)
     return {"pruned": pruned, "pruned_keys": pruned_keys, "pruned_entries": pruned_entries}

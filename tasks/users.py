@@ -4,13 +4,13 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.utils.translation import gettext as _
 
 from myapp import tasks as menu
 from myapp.users.selectors import UserCursor, user_aget, user_list
 from myapp.users.serializers import UserOutput
 from myapp.users.services import user_create, user_delete, user_update
+from pgjobs.conf import conf
 from pgjobs.contract.json_values import fitting
 from pgjobs.worker.run.context import TaskContext
 from tasks import app
@@ -24,7 +24,7 @@ def list_users(*, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
     users = user_list(cursor=UserCursor.parse(cursor) if cursor else None, limit=limit)
     page = fitting(
         [UserOutput(user).data for user in users[:limit]],
-        max_bytes=settings.JOBS_RESULT_MAX_BYTES - RESULT_FRAME_BYTES,
+        max_bytes=conf.JOBS_RESULT_MAX_BYTES - RESULT_FRAME_BYTES,
     )
     more = len(users) > len(page)
     return {

@@ -8,6 +8,8 @@ from django.db.models.signals import post_migrate
 class AccessConfig(AppConfig):
     name = "myapp.access"
     label = "access"
+    # Settings of ours by the prefix of the library's: its check knows them by this.
+    jobs_settings = frozenset({"JOBS_TOKEN_DAYS"})
 
     def ready(self) -> None:
         # The receiver loads models, which need the registry.

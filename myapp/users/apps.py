@@ -6,3 +6,12 @@ from django.apps import AppConfig
 class UsersConfig(AppConfig):
     name = "myapp.users"
     label = "users"
+    # Settings of ours by the prefix of the library's: its check knows them by this.
+    jobs_settings = frozenset(
+        {
+            "JOBS_ACTIVATION_LINK_HOURS",
+            "JOBS_PUBLIC_URL",
+            "JOBS_THROTTLE_SIGNUP_PER_HOUR",
+            "JOBS_UNACTIVATED_DAYS",
+        }
+    )

@@ -2,8 +2,9 @@
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from django.conf import settings
 from django.http import HttpRequest
+
+from pgjobs.conf import conf
 
 # One customer of a provider holds at least so many bits of an IPv6 network, and each of the 2^64
 # addresses in it.
@@ -29,8 +30,8 @@ def address_of(request: HttpRequest) -> str:
 
 
 def _trusted_proxies() -> int:
-    number: int | None = settings.JOBS_TRUSTED_PROXIES
-    return int(settings.JOBS_BEHIND_TLS_PROXY) if number is None else number
+    number: int | None = conf.JOBS_TRUSTED_PROXIES
+    return int(conf.JOBS_BEHIND_TLS_PROXY) if number is None else number
 
 
 def _forwarded(request: HttpRequest, proxies: int) -> IPv4Address | IPv6Address | None:

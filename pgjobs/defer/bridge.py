@@ -9,10 +9,10 @@ from string import Formatter
 from typing import Any, Literal, Unpack, is_typeddict
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.utils.functional import SimpleLazyObject
 from django.utils.module_loading import import_string
 
+from pgjobs.conf import conf
 from pgjobs.contract.arguments import REDACTED, Arguments, ArgumentsRefusedError
 from pgjobs.contract.json_values import JSON, JSONTooLargeError, dump_json
 from pgjobs.contract.retries import NO_RETRY, TRANSIENT_ERRORS, BadRetryPolicyError, RetryPolicy
@@ -231,7 +231,7 @@ class ConfiguredTask[**P]:
         """
         spec = self.spec
         arguments = spec.arguments.dump(values)
-        max_bytes = settings.JOBS_ARGUMENTS_MAX_BYTES
+        max_bytes = conf.JOBS_ARGUMENTS_MAX_BYTES
         text = shown = dump_json(arguments, max_bytes=max_bytes)
         if spec.sensitive:
             shown = dump_json(spec.redact(arguments), max_bytes=max_bytes)
@@ -330,11 +330,11 @@ app: Any = SimpleLazyObject(_build_app)
 
 
 def _run_if_eager(deferred: list[Deferred]) -> None:
-    if settings.JOBS_EAGER:
+    if conf.JOBS_EAGER:
         for each in deferred:
             if each.created:
                 # The worker is loaded here only: this is for tests and development.
-                import_string(settings.JOBS_WORKER_APP).run_inline(each.job_id)
+                import_string(conf.JOBS_WORKER_APP).run_inline(each.job_id)
 
 
 def _check_declaration(spec: TaskSpec[...]) -> None:

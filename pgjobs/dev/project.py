@@ -4,6 +4,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from pgjobs.conf import conf
+
 
 def root() -> Path:
     """Return the directory of the checkout: `BASE_DIR` of the settings."""
@@ -15,10 +17,10 @@ def own_database() -> str | None:
 
     An empty URL takes everything from the PG* variables.
     """
-    url: str | None = settings.JOBS_DEV_DATABASE_URL
+    url: str | None = conf.JOBS_DEV_DATABASE_URL
     return url
 
 
 def is_production() -> bool:
     """Tell whether the settings refuse whatever is for development and tests only."""
-    return bool(settings.JOBS_DEV_REFUSED)
+    return bool(conf.JOBS_DEV_REFUSED)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from django.db import connection as django_connection
 from psycopg.conninfo import conninfo_to_dict
 
+from pgjobs.conf import conf
 from pgjobs.database.backoff import Backoff
 from pgjobs.database.timelines import check_async
 
@@ -91,8 +91,8 @@ def _parameters() -> dict[str, Any]:
     parameters = django_connection.get_connection_params()
     for name in ("context", "cursor_factory", "prepare_threshold"):
         parameters.pop(name, None)
-    if settings.JOBS_WORKER_DATABASE_URL:
-        parameters |= conninfo_to_dict(settings.JOBS_WORKER_DATABASE_URL)
+    if conf.JOBS_WORKER_DATABASE_URL:
+        parameters |= conninfo_to_dict(conf.JOBS_WORKER_DATABASE_URL)
     return {
         **parameters,
         "options": f"{parameters.get('options') or ''} {_LOCK_TIMEOUT}".strip(),

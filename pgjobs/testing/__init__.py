@@ -18,9 +18,9 @@ With the setting `JOBS_EAGER = True` no call is needed: each `defer` runs its ta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.utils.module_loading import import_string
 
+from pgjobs.conf import conf
 from pgjobs.defer.bridge import TaskSpec
 from pgjobs.tracking.models import Task
 
@@ -37,7 +37,7 @@ def run_jobs(*, queues: list[str] | None = None, limit: int = MAX_JOBS) -> list[
     Raises:
         AssertionError: jobs are still ready after `limit` runs.
     """
-    runner = import_string(settings.JOBS_WORKER_APP).inline_runner()
+    runner = import_string(conf.JOBS_WORKER_APP).inline_runner()
     ids: list[UUID] = []
     for _ in range(limit):
         run = runner.run_next(queues)

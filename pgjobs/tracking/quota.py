@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import connection, transaction
 
+from pgjobs.conf import conf
 from pgjobs.tracking.errors import OpenTaskQuotaError
 
 _SQL = Path(__file__).parent / "sql"
@@ -27,8 +27,8 @@ def open_task_quota(owner_id: Any, *, count: int = 1) -> Iterator[None]:
         OpenTaskQuotaError: the user would have more than JOBS_OPEN_TASKS_PER_USER.
         OperationalError: another session holds the lock for longer than a second.
     """
-    limit = settings.JOBS_OPEN_TASKS_PER_USER
-    if not limit or owner_id is None or settings.JOBS_EAGER:
+    limit = conf.JOBS_OPEN_TASKS_PER_USER
+    if not limit or owner_id is None or conf.JOBS_EAGER:
         yield
         return
     with transaction.atomic():

@@ -5,10 +5,10 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from django.conf import settings
 from procrastinate import App
 from procrastinate.contrib.django.utils import connector_params
 
+from pgjobs.conf import conf
 from pgjobs.contract.arguments import Arguments
 from pgjobs.defer.bridge import TaskSpec
 from pgjobs.worker.alive.opening import first_contact
@@ -51,9 +51,9 @@ class JobsApp(App):
             connector=connector,
             import_paths=import_paths,
             worker_defaults={
-                "concurrency": settings.JOBS_WORKER_CONCURRENCY,
-                "fetch_job_polling_interval": settings.JOBS_WORKER_POLL_SECONDS,
-                "shutdown_graceful_timeout": settings.JOBS_WORKER_GRACE_SECONDS,
+                "concurrency": conf.JOBS_WORKER_CONCURRENCY,
+                "fetch_job_polling_interval": conf.JOBS_WORKER_POLL_SECONDS,
+                "shutdown_graceful_timeout": conf.JOBS_WORKER_GRACE_SECONDS,
                 "name": f"{socket.gethostname()}-{os.getpid()}",
             },
         )
@@ -174,7 +174,7 @@ class JobsApp(App):
         """
         if mismatches := self.mismatches():
             raise MenuMismatchError(sentences=" ".join(mismatches))
-        threads = settings.JOBS_WORKER_THREADS
+        threads = conf.JOBS_WORKER_THREADS
         within = await first_contact(
             threads=threads, install_signal_handlers=options.get("install_signal_handlers", True)
         )

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
 
+from pgjobs.conf import conf
 from pgjobs.database.backoff import MAX_CEILING_SECONDS, Backoff, jittered
 from pgjobs.worker.alive.heartbeat import Heartbeat
 from pgjobs.worker.alive.reaper import Lease, Reaper
@@ -128,8 +128,8 @@ class EngineWorker(Worker):
             token=self.token,
         )
         self.watchdog = Watchdog(
-            lag_seconds=settings.JOBS_WORKER_LOOP_LAG_SECONDS,
-            dead_seconds=settings.JOBS_WORKER_LOOP_DEAD_SECONDS,
+            lag_seconds=conf.JOBS_WORKER_LOOP_LAG_SECONDS,
+            dead_seconds=conf.JOBS_WORKER_LOOP_DEAD_SECONDS,
         )
         self.recycling = Recycling()
         self.hints = Hints()
@@ -664,10 +664,10 @@ def _take_cancels_back() -> None:
 
 def lease_from_settings() -> Lease:
     """Return the lease that the settings say."""
-    heartbeat = settings.JOBS_WORKER_HEARTBEAT_SECONDS
+    heartbeat = conf.JOBS_WORKER_HEARTBEAT_SECONDS
     return Lease(
         heartbeat=heartbeat,
-        lease=settings.JOBS_WORKER_LEASE_SECONDS,
+        lease=conf.JOBS_WORKER_LEASE_SECONDS,
         lock_free=0.6 * heartbeat,
         look=0.3 * heartbeat,
     )

@@ -13,6 +13,7 @@ import pytest
 import myapp
 import pgjobs
 import tasks
+from pgjobs.conf import SETTINGS
 from pgjobs.errors import AppError
 from pgjobs.tracking.states import EndCode
 
@@ -26,13 +27,24 @@ REGISTRIES = re.compile(r"\bpypi" + r"\.|npm" + r"js|(?<!no-emit-)index" + r"-ur
 
 def _variables() -> list[str]:
     source = (PROJECT / "myproj" / "env.py").read_text()
-    return re.findall(r'_env\.(?!read_env)\w+\(\s*"([A-Z_]+)"', source)
+    of_project = re.findall(r'_env\.(?!read_env)\w+\(\s*"([A-Z_]+)"', source)
+    return [*of_project, *(name for name, setting in SETTINGS.items() if setting.is_variable)]
 
 
 def _names_in_table(heading: str) -> set[str]:
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     first_cells = re.findall(r"^\| (.+?) \|", section, flags=re.MULTILINE)
     return {name for cell in first_cells for name in re.findall(r"`(.+?)`", cell)}
+
+
+def _defaults_in_table(heading: str) -> dict[str, str]:
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|", section, flags=re.MULTILINE)
+    defaults: dict[str, str] = {}
+    for names, texts in rows:
+        keys, values = re.findall(r"`(.+?)`", names), re.findall(r"`(.*?)`", texts)
+        defaults |= dict(zip(keys, values, strict=False))
+    return defaults
 
 
 def _make_targets() -> list[str]:
@@ -78,6 +90,18 @@ def test_every_environment_variable_is_found() -> None:
 def test_every_environment_variable_is_documented(name: str) -> None:
     assert name in _names_in_table("Settings")
     assert re.search(rf"^#{name}=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if SETTINGS[name].is_variable])
+def test_documents_give_the_default_that_is_declared(name: str) -> None:
+    default = SETTINGS[name].default
+    text = "" if default is None else str(default)
+    text = text.lower() if isinstance(default, bool) else text
+    example = (PROJECT / ".env.example").read_text()
+
+    assert re.search(rf"^#{name}={re.escape(text)}$", example, re.MULTILINE)
+    if text:
+        assert _defaults_in_table("Settings")[name] == text
 
 
 def test_no_document_invents_a_setting() -> None:

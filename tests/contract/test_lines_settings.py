@@ -93,7 +93,7 @@ def test_env_file_is_read(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "myproj", tmp_path / "myproj")
     (tmp_path / ".env").write_text("JOBS_WORKER_THREADS=7\nJOBS_TOKEN_DAYS=7\n")
 
-    code = "from myproj import env; print(env.JOBS_WORKER_THREADS, env.JOBS_TOKEN_DAYS)"
+    code = "from myproj import env; print(env.JOBS['JOBS_WORKER_THREADS'], env.JOBS_TOKEN_DAYS)"
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code],
         cwd=tmp_path,

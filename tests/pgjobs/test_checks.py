@@ -1,14 +1,18 @@
 """The system checks: menu and worker, the names of settings, a lease that can be kept."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import job_samples
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from programs import PROJECT
 
-from pgjobs.checks import OUR_SETTINGS, check_lease, check_menu, check_names
+from pgjobs.checks import check_lease, check_menu, check_names, check_values
+from pgjobs.conf import conf
 from pgjobs.defer.bridge import TaskSpec, declare
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.errors import ImplementationMismatchError
@@ -65,12 +69,59 @@ def test_the_settings_of_the_project_are_all_known() -> None:
     assert list(check_names()) == []
 
 
-def test_every_known_setting_is_one_that_the_project_sets_or_reads() -> None:
-    from myproj import env, settings
+def test_an_app_of_the_project_says_which_settings_are_its_own(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.JOBS_OF_OURS = 1
+    assert [error.msg for error in check_names()] == ["There is no setting JOBS_OF_OURS."]
 
-    assert {
-        name for name in OUR_SETTINGS if not hasattr(settings, name) and not hasattr(env, name)
-    } == set()
+    monkeypatch.setattr(apps.get_app_config("access"), "jobs_settings", {"JOBS_OF_OURS"})
+    assert "JOBS_OF_OURS" not in str(list(check_names()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("JOBS_WORKER_THREADS", "10", "a whole number from 1 to 1000"),
+        ("JOBS_WORKER_THREADS", 0, "a whole number from 1 to 1000"),
+        ("JOBS_WORKER_THREADS", True, "a whole number from 1 to 1000"),
+        ("JOBS_WORKER_THREADS", 2.0, "a whole number from 1 to 1000"),
+        ("JOBS_TRUSTED_PROXIES", "all", "a whole number from 0 to 10"),
+        ("JOBS_WORKER_POLL_SECONDS", None, "a number from 0.1 to 3600"),
+        ("JOBS_EAGER", "no", "True or False"),
+        ("JOBS_RESET_CONNECTIONS", "often", "'when_changed' or 'always'"),
+        ("JOBS_WORKER_APP", None, "a text"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_an_error_that_says_what_would(
+    settings: Any, name: str, value: Any, expected: str
+) -> None:
+    setattr(settings, name, value)
+
+    (error,) = check_values()
+    assert (error.id, error.msg) == ("jobs.E004", f"{name} is {value!r}; expected {expected}.")
+
+
+def test_values_that_fit_are_no_error(settings: Any) -> None:
+    settings.JOBS_WORKER_POLL_SECONDS = 3
+    settings.JOBS_TRUSTED_PROXIES = None
+
+    assert list(check_values()) == []
+
+
+def test_a_project_sets_only_what_differs(settings: Any) -> None:
+    settings.JOBS_WORKER_THREADS = 3
+    del settings.JOBS_WORKER_POLL_SECONDS
+
+    assert (conf.JOBS_WORKER_THREADS, conf.JOBS_WORKER_POLL_SECONDS) == (3, 2.0)
+
+
+def test_the_library_reads_its_settings_by_conf_alone() -> None:
+    pattern = re.compile(r"(?<!\w)settings\.JOBS_|settings, .JOBS_")
+    files = [path for path in (PROJECT / "pgjobs").rglob("*.py") if path.name != "conf.py"]
+
+    assert len(files) > 100
+    assert [str(path) for path in files if pattern.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize(

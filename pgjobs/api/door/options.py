@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
-from django.conf import settings
 from django.utils.timezone import is_naive, now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -13,6 +12,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from pgjobs.conf import conf
 from pgjobs.defer.bridge import ConfiguredTask, TaskSpec
 from pgjobs.defer.options import (
     EARLIEST,
@@ -84,7 +84,7 @@ class DeferOptionsInput(serializers.Serializer[Any]):
     )
 
     def validate_priority(self, value: int) -> int:
-        least, most = settings.JOBS_API_PRIORITY_MIN, settings.JOBS_API_PRIORITY_MAX
+        least, most = conf.JOBS_API_PRIORITY_MIN, conf.JOBS_API_PRIORITY_MAX
         if not (least <= value <= most or _has_no_bounds(self.context["user"])):
             raise ValidationError(
                 _("Must be from {least} to {most}.").format(least=least, most=most)

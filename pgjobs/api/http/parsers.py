@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
-from django.conf import settings
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
+from pgjobs.conf import conf
 from pgjobs.contract.json_values import check_json
 
 MAX_DIGITS = 100
@@ -21,7 +21,7 @@ class BodyTooLargeError(APIException):
     default_code = "body_too_large"
 
     def __init__(self) -> None:
-        most = settings.JOBS_REQUEST_MAX_BYTES
+        most = conf.JOBS_REQUEST_MAX_BYTES
         super().__init__(_("The body may have {most} bytes at most.").format(most=most))
 
 
@@ -59,7 +59,7 @@ class StrictJSONParser(BaseParser):
 
 
 def _read(stream: IO[bytes]) -> bytes:
-    limit = settings.JOBS_REQUEST_MAX_BYTES
+    limit = conf.JOBS_REQUEST_MAX_BYTES
     body = stream.read(limit + 1)
     if len(body) > limit:
         raise BodyTooLargeError

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
-from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from pgjobs.api.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
+from pgjobs.conf import conf
 from pgjobs.database.batches import delete_in_batches
 
 _SQL = Path(__file__).parent / "sql"
@@ -78,7 +78,7 @@ def _claim(request: KeyedRequest) -> int | None:
         with connection.cursor() as cursor:
             cursor.execute(
                 _CLAIM_SQL,
-                {**asdict(request), "kept_for_hours": settings.JOBS_IDEMPOTENCY_KEY_HOURS},
+                {**asdict(request), "kept_for_hours": conf.JOBS_IDEMPOTENCY_KEY_HOURS},
             )
             key_id: int | None = cursor.fetchone()[0]
     except OperationalError as error:

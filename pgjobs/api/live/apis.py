@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -14,6 +13,7 @@ from rest_framework.views import APIView
 from pgjobs.api.live.seats import SEAT, Seat, seats
 from pgjobs.api.live.states import OPENING, task_state
 from pgjobs.api.tasks.examples import event_examples
+from pgjobs.conf import conf
 from pgjobs.tracking.errors import TooManyStreamsError
 from pgjobs.tracking.selectors import task_get
 
@@ -84,6 +84,6 @@ class TaskEventsApi(APIView):
 
 
 def _take(seat: Seat, *, owner: Any) -> None:
-    limit = settings.JOBS_STREAMS_PER_USER
+    limit = conf.JOBS_STREAMS_PER_USER
     if owner is not None and not seats.take(seat, owner=owner, limit=limit):
         raise TooManyStreamsError(limit=limit)

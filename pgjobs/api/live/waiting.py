@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.conf import settings
-
 from pgjobs.api.http.bodylimit import Application, Receive, Send
 from pgjobs.api.http.redirects import served_match
 from pgjobs.api.live.asgi import (
@@ -25,6 +23,7 @@ from pgjobs.api.live.asgi import (
 )
 from pgjobs.api.live.preference import preferred_wait
 from pgjobs.api.live.seats import Seat, Seats, waits
+from pgjobs.conf import conf
 from pgjobs.follow.hub import Follower, Hub, hub
 from pgjobs.observe.middleware import CALLER, CALLER_ID
 
@@ -65,7 +64,7 @@ class Waiting:
     def _seat(self, caller: dict[str, Any]) -> Iterator[bool]:
         """Let the caller wait, unless they do so too often already, or are not signed in."""
         seat = Seat()
-        limit = settings.JOBS_WAITS_PER_USER
+        limit = conf.JOBS_WAITS_PER_USER
         try:
             yield self._waits.take(seat, owner=caller.get(CALLER_ID), limit=limit)
         finally:

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from time import sleep as pause
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -23,6 +22,7 @@ from pgjobs.access.addresses import address_of
 from pgjobs.access.hashing import give_connections_back
 from pgjobs.api.throttles.refusals import too_many
 from pgjobs.api.throttles.services import Quota, count_request, uncount_request
+from pgjobs.conf import conf
 
 type View = Callable[..., HttpResponseBase]
 
@@ -51,7 +51,7 @@ class Attempt:
     """One try to sign in by this name, counted; never refused where the limit is 0."""
 
     def __init__(self, name: str, request: HttpRequest | Request) -> None:
-        limit, address = settings.JOBS_THROTTLE_LOGIN_FAILURES, address_of(request)
+        limit, address = conf.JOBS_THROTTLE_LOGIN_FAILURES, address_of(request)
         small = unicodedata.normalize("NFKC", name).strip().casefold()  # as the form reads it
         self._of_both = Quota("login", _digest(small, address), limit, NAME_AND_ADDRESS_SECONDS)
         self._of_address = Quota("login-address", address, limit, ADDRESS_SECONDS)
@@ -84,7 +84,7 @@ class OldPassword:
     """One try to give the old password, counted; whoever is not signed in has none to give."""
 
     def __init__(self, request: HttpRequest) -> None:
-        limit, user = settings.JOBS_THROTTLE_LOGIN_FAILURES, request.user
+        limit, user = conf.JOBS_THROTTLE_LOGIN_FAILURES, request.user
         self._of_user = Quota("password-change", str(user.pk), limit, ADDRESS_SECONDS)
         self._counts = bool(limit) and user.is_authenticated
 

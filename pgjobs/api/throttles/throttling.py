@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
@@ -16,6 +15,7 @@ from pgjobs.access.addresses import address_of
 from pgjobs.api.door.operations import accepting_operation
 from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles.services import Quota, Standing, count_request
+from pgjobs.conf import conf, value_of
 from pgjobs.observe.middleware import add_headers
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -66,7 +66,7 @@ class AddressThrottle(CountingThrottle):
     window_seconds: ClassVar[int] = HOUR
 
     def quotas(self, request: Request | HttpRequest) -> list[Quota]:
-        limit = getattr(settings, self.limit_setting)
+        limit = value_of(self.limit_setting)
         return _if_on(Quota(self.scope, address_of(request), limit, self.window_seconds))
 
 
@@ -90,8 +90,8 @@ class CallerThrottle(CountingThrottle):
         if not user.is_authenticated:
             return AnonymousThrottle().quotas(request)
         by_token, by_user = (
-            settings.JOBS_THROTTLE_TOKEN_PER_MINUTE,
-            settings.JOBS_THROTTLE_USER_PER_MINUTE,
+            conf.JOBS_THROTTLE_TOKEN_PER_MINUTE,
+            conf.JOBS_THROTTLE_USER_PER_MINUTE,
         )
         digest = str(getattr(token, "digest", ""))[:DIGEST_LENGTH]
         return [
@@ -109,7 +109,7 @@ class CallerThrottle(CountingThrottle):
         weight = _tasks_asked_for(request, view) + math.ceil(length / KILOBYTES)
         if not (weight and request.user.is_authenticated):
             return True
-        limit = settings.JOBS_THROTTLE_STORED_MB_PER_DAY * KILOBYTES
+        limit = conf.JOBS_THROTTLE_STORED_MB_PER_DAY * KILOBYTES
         quotas = _if_on(Quota("stored", str(request.user.pk), limit, DAY, weight))
         standings = count_request(*quotas) if quotas else []
         waits = [one.seconds_left for one in standings if not one.may_pass]

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import Error, transaction
 from django.db.models import Q
@@ -18,6 +17,7 @@ from pgjobs.api.errors import (
 )
 from pgjobs.api.tokens.models import Scope, Terms
 from pgjobs.api.tokens.selectors import token_list
+from pgjobs.conf import conf
 from pgjobs.contract.retries import only_reads
 
 # A token's last use is written this seldom: else each read would be a write.
@@ -38,7 +38,7 @@ def token_create(*, user: Any, name: str = "", scope: str = Scope.FULL) -> tuple
     held = users.select_for_update(no_key=True).filter(pk=user.pk).first()
     if held is None or not held.is_active or held.password != user.password:
         raise WrongCredentialsError
-    limit = settings.JOBS_TOKENS_PER_USER
+    limit = conf.JOBS_TOKENS_PER_USER
     if limit and token_list(user=user).count() >= limit:
         raise TooManyTokensError(limit=limit)
     token, key = AuthToken.objects.create(user)

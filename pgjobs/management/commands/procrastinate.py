@@ -3,11 +3,12 @@
 import asyncio
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 from django.utils.module_loading import import_string
 from procrastinate import cli
 from procrastinate.contrib.django.management.commands import procrastinate
+
+from pgjobs.conf import conf
 
 
 class Command(procrastinate.Command):
@@ -19,7 +20,7 @@ class Command(procrastinate.Command):
         Raises:
             CommandError: a worker was asked for; it names the line that starts one.
         """
-        module = settings.JOBS_WORKER_APP
+        module = conf.JOBS_WORKER_APP
         if options.get("command") == "worker":
             raise CommandError(
                 "This worker would end jobs without running them: it knows none of their tasks."

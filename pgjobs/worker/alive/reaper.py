@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from django.conf import settings
 from django.utils.translation import gettext as _
 from psycopg.rows import dict_row
 
+from pgjobs.conf import conf
 from pgjobs.tracking.models import AttemptKind
 from pgjobs.tracking.states import (
     STATUS_OF_JOB,
@@ -354,7 +354,7 @@ class Reaper:
                 "plain Procrastinate workers (%s) are at work on this database: jobs of ours fail"
                 " there at once, or run without a status, a limit and a rescue. Stop them, or give"
                 " them queues of their own; ours start by: procrastinate --app=%s worker",
-                ", ".join(map(str, sorted(worker_ids))), settings.JOBS_WORKER_APP,
+                ", ".join(map(str, sorted(worker_ids))), conf.JOBS_WORKER_APP,
             )  # fmt: skip
         self._told_of_foreign = set(worker_ids)
 

@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-from django.conf import settings
+from pgjobs.conf import conf
 
 _STATM = Path("/proc/self/statm")
 _MEGABYTE = 1024 * 1024
@@ -15,9 +15,9 @@ class Recycling:
     """Counts what a worker did and tells when it was enough."""
 
     def __init__(self) -> None:
-        self._max_jobs = settings.JOBS_WORKER_MAX_JOBS
-        self._max_megabytes = settings.JOBS_WORKER_MAX_MEMORY_MB
-        self._max_lost = settings.JOBS_WORKER_MAX_LOST_THREADS
+        self._max_jobs = conf.JOBS_WORKER_MAX_JOBS
+        self._max_megabytes = conf.JOBS_WORKER_MAX_MEMORY_MB
+        self._max_lost = conf.JOBS_WORKER_MAX_LOST_THREADS
         self._runs = 0
 
     def count_run(self) -> str:

@@ -11,13 +11,13 @@ from functools import cache
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql.base import ServerBindingCursor
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 from psycopg.pq import TransactionStatus
 
+from pgjobs.conf import conf
 from pgjobs.worker.current import current_run
 from pgjobs.worker.database.statements import Effect, effect_of
 from pgjobs.worker.errors import TransactionLeftOpenError
@@ -215,7 +215,7 @@ def _is_as_new(connection: Any) -> bool:
     if raw.pgconn.transaction_status != _IDLE:
         return False
     watch: Watch = raw.watch
-    if settings.JOBS_RESET_CONNECTIONS == ALWAYS and watch.was_used:
+    if conf.JOBS_RESET_CONNECTIONS == ALWAYS and watch.was_used:
         return False
     is_as_new = not connection.run_on_commit and watch.is_as_opened(raw)
     watch.was_used = False

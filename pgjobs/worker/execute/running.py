@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import connection, reset_queries
 from django.db.utils import InterfaceError, OperationalError
 
+from pgjobs.conf import conf
 from pgjobs.tracking.models import AttemptKind
 from pgjobs.worker.claim.claiming import Places
 from pgjobs.worker.complete.completion import Completer
@@ -85,7 +86,7 @@ class Runner:
         delete: str,
     ) -> None:
         self.held: dict[int, Run] = {}
-        self.atomic = AtomicRuns(limit_seconds=settings.JOBS_ATOMIC_SECONDS)
+        self.atomic = AtomicRuns(limit_seconds=conf.JOBS_ATOMIC_SECONDS)
         self._manager = manager
         self._works = works
         self._places = places

@@ -4,8 +4,7 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.conf import settings
-
+from pgjobs.conf import conf
 from pgjobs.worker.database.forking import end_copied_worker
 from pgjobs.worker.errors import BadTimeLimitsError
 
@@ -33,8 +32,8 @@ def limits_of(name: str, *, soft: float | None = None, hard: float | None = None
     Raises:
         BadTimeLimitsError: its own are not above 0, or soft not below hard.
     """
-    its_hard = settings.JOBS_HARD_LIMIT_SECONDS if hard is None else hard
-    its_soft = settings.JOBS_SOFT_LIMIT_SECONDS if soft is None else soft
+    its_hard = conf.JOBS_HARD_LIMIT_SECONDS if hard is None else hard
+    its_soft = conf.JOBS_SOFT_LIMIT_SECONDS if soft is None else soft
     if its_hard <= 0 or its_soft <= 0 or (soft is not None and its_soft >= its_hard):
         raise BadTimeLimitsError(name=name, soft=its_soft, hard=its_hard)
     return Limits(its_soft if its_soft < its_hard else NEVER, its_hard)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from django.conf import settings
 from procrastinate.exceptions import JobAborted
 from procrastinate.worker import Worker
 
+from pgjobs.conf import conf
 from pgjobs.contract.json_values import storable_text
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.defer.deferral import own_context
@@ -220,7 +220,7 @@ class Run:
         if stops and self.stop_asked:
             return JobAborted()
         if self.atomic_deadline < time.monotonic():
-            error = AtomicLimitError(limit=settings.JOBS_ATOMIC_SECONDS)
+            error = AtomicLimitError(limit=conf.JOBS_ATOMIC_SECONDS)
             return self.overrun(self.atomic_deadline, error)
         if not self.soft_limit_told and self.is_over(self.limits.soft + self.waited):
             return SoftTimeLimitError(limit=self.limits.soft)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db.utils import InterfaceError, OperationalError
 from procrastinate import App, JobContext
 from procrastinate.job_context import AbortReason
@@ -18,6 +17,7 @@ from procrastinate.middleware import compose
 from procrastinate.tasks import Task as LibraryTask
 
 from pgjobs.access.authority import still_may
+from pgjobs.conf import conf
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import (
     JSONTooLargeError,
@@ -142,7 +142,7 @@ class Implementation:
             raise ResultNotJSONError(reason=f"it must be a dict or None, not {kind}.")
         try:
             check_json(result)
-            return dump_json(result, max_bytes=settings.JOBS_RESULT_MAX_BYTES)
+            return dump_json(result, max_bytes=conf.JOBS_RESULT_MAX_BYTES)
         except JSONValueRefusedError as error:
             raise ResultNotJSONError(reason=f"{error.pointer} {error.reason}".strip()) from None
         except JSONTooLargeError as error:
