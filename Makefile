@@ -72,8 +72,8 @@ sbom: $(INSTALLED) ## Write what production installs as var/sbom.cdx.json (Cyclo
 
 lock: $(INSTALLED) ## Compile requirements/ from pyproject.toml
 	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
-	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
-	@$(COMPILE) pyproject.toml --extra docs-ui -c requirements/dev.txt -o requirements/docs-ui.txt
+	@$(COMPILE) pyproject.toml --group example -c requirements/dev.txt -o requirements/base.txt
+	@$(COMPILE) pyproject.toml --extra docs-ui --group example -c requirements/dev.txt -o requirements/docs-ui.txt
 	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --no-strip-extras --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links

@@ -119,7 +119,7 @@ def _postgres() -> Postgres:
     HOME.mkdir(parents=True, exist_ok=True)
     name = f"postgres-{_said_by(programs / 'postgres', '--version').split()[2]}"
     if account and not may_reach(account, HOME):
-        return Postgres(programs, account, SHARED / f"postgres-only-jobs-bench-{name}")
+        return Postgres(programs, account, SHARED / f"pgjobs-bench-{name}")
     return Postgres(programs, account, HOME / name)
 
 

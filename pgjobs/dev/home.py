@@ -29,7 +29,7 @@ from pgjobs.dev.binaries import may_reach
 from pgjobs.dev.postgres_errors import ForeignDirectoryError, NoAccountError, WrongOwnerError
 from pgjobs.dev.process import Account
 
-NAME = "postgres-only-jobs"
+NAME = "pgjobs"
 DATABASE = "jobs"
 
 # For what cannot live in the checkout. Everyone may write here, so nothing found is trusted unless

@@ -1,0 +1,41 @@
+"""What is installed elsewhere: the library, and nothing of the example."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from programs import PROJECT
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The files in the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    subprocess.run(  # noqa: S603
+        [sys.executable, *build, "--wheel-dir", str(folder), str(PROJECT)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("django_pgjobs-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_the_library_and_nothing_else_at_its_top(names: set[str]) -> None:
+    tops = {name.partition("/")[0] for name in names}
+
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"pgjobs"}
+
+
+def test_the_wheel_holds_every_file_of_the_library(names: set[str]) -> None:
+    ours = {
+        str(path.relative_to(PROJECT))
+        for path in (PROJECT / "pgjobs").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+    assert {Path(name).suffix for name in ours} >= {".py", ".sql"}
+    assert ours == {name for name in names if name.startswith("pgjobs/")}
