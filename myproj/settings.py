@@ -37,6 +37,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # For the commands of pgjobs.dev: the server that the environment names, None for the embedded one.
 JOBS_DEV_DATABASE_URL = env.DATABASE_URL if env.HAS_OWN_DATABASE else None
 JOBS_DEV_REFUSED = env.IN_PRODUCTION
+# The job that `manage.py dev` shows.
+JOBS_DEV_DEMO = "myapp.demo"
 
 # --- Jobs ------------------------------------------------------------------------------------
 

@@ -290,6 +290,12 @@ class Conf:
         kind=str,
         is_variable=False,
     )
+    JOBS_DEV_DEMO = Setting(
+        "",
+        "Dotted path of the job that `manage.py dev` sends and follows at its start: see DemoJob "
+        "in pgjobs/dev/project.py. Empty: none.",
+        is_variable=False,
+    )
     JOBS_DEV_REFUSED = Setting(
         False,
         "True refuses the commands of pgjobs.dev, which are for development and tests only.",

@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
-from pgjobs.dev import example
 from pgjobs.dev.client import ApiClient
 from pgjobs.dev.console import Console
 from pgjobs.dev.errors import DemoFailedError, DemoUnfinishedError
+from pgjobs.dev.project import DemoJob
 
 # How long the job may take, the start of the worker included.
 JOB_SECONDS = 20.0
@@ -36,7 +36,10 @@ class Demo:
     `check` is called between two looks at the job; it may raise when a process died meanwhile.
     """
 
-    def __init__(self, api: ApiClient, console: Console, *, check: Callable[[], None]) -> None:
+    def __init__(
+        self, job: DemoJob, api: ApiClient, console: Console, *, check: Callable[[], None]
+    ) -> None:
+        self._job = job
         self._api = api
         self._console = console
         self._check = check
@@ -54,7 +57,7 @@ class Demo:
             DemoFailedError: it ended otherwise than DONE.
             DemoUnfinishedError: it did not end within 20 s.
         """
-        with writes_held_up():
+        with writes_held_up(self._job.held_up_table()):
             self._send()
             start_worker()
             self._follow(until=self._was_seen_running)
@@ -63,9 +66,9 @@ class Demo:
         return self._task
 
     def _send(self) -> None:
-        body = example.new_body("Ada", "Lovelace")
-        self._console.line(f"POST {example.PATH} {json.dumps(body)}")
-        accepted = self._api.post(example.PATH, body)
+        body = self._job.new_body("Ada", "Lovelace")
+        self._console.line(f"POST {self._job.PATH} {json.dumps(body)}")
+        accepted = self._api.post(self._job.PATH, body)
         self._sent_at = time.monotonic()
         self._console.line(f"202 {accepted['message']}")
         self._look(accepted["status_endpoint"])
@@ -115,12 +118,12 @@ def status_path(task: dict[str, Any]) -> str:
 
 
 @contextmanager
-def writes_held_up() -> Iterator[None]:
-    """Let nobody write to the job's table while the `with` block runs; reading goes on."""
+def writes_held_up(table: str) -> Iterator[None]:
+    """Let nobody write to the table while the `with` block runs; reading goes on."""
     with transaction.atomic():
         # Somebody else at work on the table for long: then the job runs without being held up.
         with suppress(OperationalError), transaction.atomic():
-            _lock_out_writes(example.held_up_table())
+            _lock_out_writes(table)
         yield
 
 

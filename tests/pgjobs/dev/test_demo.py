@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 
 from pgjobs.dev import demo
@@ -23,6 +22,7 @@ from pgjobs.dev.errors import (
     ProcessEndedError,
     WebNotReadyError,
 )
+from pgjobs.tracking.models import Task
 
 TASK_PATH = "/api/tasks/t1/status/"
 ACCEPTED = {
@@ -35,6 +35,21 @@ STARTED = {"status": "PROCESSING", "progress": 0, "result": {"progress": 0}}
 AT_40 = {"status": "PROCESSING", "progress": 40, "result": {"progress": 40}}
 DONE = {"status": "DONE", "progress": 100, "result": {"user_id": "u1", "success": True}}
 FAILED = {"status": "FAILED", "progress": 40, "result": {"error": {"code": "boom"}}}
+
+
+class SampleJob:
+    """A job that a project shows."""
+
+    PATH = "/api/reports/"
+
+    def new_body(self, first_name: str, last_name: str) -> dict[str, str]:
+        return {"title": f"{first_name} {last_name}"}
+
+    def held_up_table(self) -> str:
+        return Task._meta.db_table
+
+    def made_path(self, task: dict[str, Any]) -> str:
+        return f"{self.PATH}{task['related_id']}/"
 
 
 class Api:
@@ -105,7 +120,7 @@ def run(
     console = Console(output, colours=False)
 
     def run_demo(check: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        job = Demo(client, console, check=check)
+        job = Demo(SampleJob(), client, console, check=check)
         return job.run(start_worker=lambda: console.line("(the worker starts)"))
 
     return run_demo
@@ -174,7 +189,7 @@ def test_a_refusal_is_shown_as_it_is(api: Api, run: Callable[[], dict[str, Any]]
         run()
 
     assert str(caught.value) == (
-        'The demo cannot go on: POST /api/users/ answered 403 {"code": "permission_denied"}'
+        'The demo cannot go on: POST /api/reports/ answered 403 {"code": "permission_denied"}'
     )
 
 
@@ -200,12 +215,11 @@ def test_readiness_is_waited_for_a_while_only(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_new_users_wait_while_old_ones_are_read() -> None:
-    user = get_user_model().objects.create_user("ada", "ada@example.com")
-    table = user._meta.db_table
-    with psycopg.connect(**connection.get_connection_params()) as other, writes_held_up():
+def test_new_rows_wait_while_old_ones_are_read() -> None:
+    table = SampleJob().held_up_table()
+    with psycopg.connect(**connection.get_connection_params()) as other, writes_held_up(table):
         other.execute("SET lock_timeout = '50ms'")
-        assert other.execute(f"TABLE {table}").fetchone()
+        assert other.execute(f"TABLE {table}").fetchall() == []
         with pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
 
@@ -213,9 +227,9 @@ def test_new_users_wait_while_old_ones_are_read() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_busy_table_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "LOCK_TIMEOUT_MS", 50)
-    table = get_user_model()._meta.db_table
+    table = SampleJob().held_up_table()
     with psycopg.connect(**connection.get_connection_params()) as other:
         other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
 
-        with writes_held_up():
-            assert get_user_model().objects.count() == 0
+        with writes_held_up(table):
+            assert Task.objects.count() == 0

@@ -20,8 +20,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 
+from myapp import demo
 from myproj import env
-from pgjobs.dev import example
 from pgjobs.dev.home import checkout_home
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -29,14 +29,14 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 def _has_example() -> bool:
     try:
-        resolve(example.PATH)
+        resolve(demo.PATH)
     except Resolver404:
         return False
     return True
 
 
 SHOWS_THE_EXAMPLE = pytest.mark.skipif(
-    not _has_example(), reason=f"{example.PATH} is gone: name a job in pgjobs/dev/example.py"
+    not _has_example(), reason=f"{demo.PATH} is gone: name a job in myapp/demo.py"
 )
 LAST_LINE = "Ctrl-C stops everything."
 

@@ -120,8 +120,11 @@ def _demonstrate(console: Console, launcher: Launcher, *, port: int) -> None:
     console.line(f"Starting web on port {port}, then worker.")
     launcher.start("web")
     api.wait_until_ready(launcher.check)
-    task = Demo(api, console, check=launcher.check).run(
-        start_worker=lambda: launcher.start("worker")
-    )
+    shown = None
+    if job := project.demo_job():
+        demo = Demo(job, api, console, check=launcher.check)
+        shown = job, demo.run(start_worker=lambda: launcher.start("worker"))
+    else:
+        launcher.start("worker")
     connections.close_all()
-    console.block(summary(port=port, superuser=superuser, token=token, task=task))
+    console.block(summary(port=port, superuser=superuser, token=token, shown=shown))

@@ -1,6 +1,6 @@
-"""The job that a development session shows: all this room knows of the example domain.
+"""The job that a development session shows (`make run`), named by JOBS_DEV_DEMO in the settings.
 
-Whoever throws the example away puts a job of their own here.
+Without the example a team puts a job of its own here, or names none.
 """
 
 import secrets
