@@ -197,14 +197,15 @@ class EngineWorker(Worker):
         working.result()
 
     async def _run_loop(self) -> None:
-        side_tasks = [
-            asyncio.create_task(self._kept(name, side), name=name)
-            for name, side in self._sides().items()
-        ]
-        self.heartbeat.start()
-        self.watchdog.start(ends_process=self._owns_process())
         keep_from_children(asyncio.get_running_loop(), ())
+        # Before anything is logged: who has seen a line of this worker's may tell it to stop.
         with self.signals if self.install_signal_handlers else nullcontext():
+            side_tasks = [
+                asyncio.create_task(self._kept(name, side), name=name)
+                for name, side in self._sides().items()
+            ]
+            self.heartbeat.start()
+            self.watchdog.start(ends_process=self._owns_process())
             self._keep_process_state()
             try:
                 await self._work_beside(side_tasks)
