@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypedDict
 from uuid import UUID
 
-from pgjobs.defer.bridge import TRANSIENT_ERRORS, RetryPolicy, app, declare
+from pgjobs import TRANSIENT_ERRORS, RetryPolicy, app, declare
 
 __all__ = [
     "app",

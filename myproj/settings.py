@@ -42,7 +42,7 @@ JOBS_DEV_DEMO = "myapp.demo"
 
 # --- Jobs ------------------------------------------------------------------------------------
 
-# The library's own discovery imports every app's tasks.py before the registry is ready.
+# Procrastinate's own discovery imports every app's tasks.py before the registry is ready.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
 
 # Dotted path of the worker's app, loaded only by checks that compare it with the menu.

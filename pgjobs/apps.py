@@ -1,6 +1,12 @@
 """The library as an app of Django's."""
 
+from types import ModuleType
+
 from django.apps import AppConfig
+from django.conf import settings
+from django.core.management import get_commands
+
+DISCOVERY = "PROCRASTINATE_AUTODISCOVER_MODULE_NAME"
 
 
 class PgjobsConfig(AppConfig):
@@ -9,6 +15,13 @@ class PgjobsConfig(AppConfig):
     verbose_name = "Background jobs"
     default_auto_field = "django.db.models.BigAutoField"
 
+    def __init__(self, app_name: str, app_module: ModuleType | None) -> None:
+        super().__init__(app_name, app_module)
+        # Procrastinate's own discovery would import every app's tasks.py as soon as its app is
+        # ready, before others are. All apps are made before any is ready.
+        if not hasattr(settings, DISCOVERY):
+            setattr(settings, DISCOVERY, "")
+
     def ready(self) -> None:
         # These register themselves, or load models, which need the registry.
         from pgjobs import checks  # noqa: F401, PLC0415
@@ -16,3 +29,11 @@ class PgjobsConfig(AppConfig):
         from pgjobs.database import hanging, timelines  # noqa: F401, PLC0415
 
         connect()
+        _replace_command()
+
+
+def _replace_command() -> None:
+    """Let `manage.py procrastinate` be ours, whichever of the two apps is named first."""
+    commands = get_commands()
+    if commands.get("procrastinate") == "procrastinate.contrib.django":
+        commands["procrastinate"] = "pgjobs"

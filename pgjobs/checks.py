@@ -66,6 +66,21 @@ def check_values(**_options: Any) -> Iterable[CheckMessage]:
 
 
 @register("jobs")
+def check_discovery(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error if Procrastinate's own discovery is on."""
+    if not settings.PROCRASTINATE_AUTODISCOVER_MODULE_NAME:
+        return []
+    return [
+        Error(
+            "PROCRASTINATE_AUTODISCOVER_MODULE_NAME has Procrastinate import modules of every app"
+            " before all apps are loaded.",
+            hint='Remove it, or set it to "": tasks of apps are found without it.',
+            id="jobs.E005",
+        )
+    ]
+
+
+@register("jobs")
 def check_lease(**_options: Any) -> Iterable[CheckMessage]:
     """Return an error if a worker is declared dead before its second sign of life may come."""
     heartbeat = conf.JOBS_WORKER_HEARTBEAT_SECONDS

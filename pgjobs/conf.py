@@ -72,8 +72,9 @@ class Conf:
     # --- Workers and runs
 
     JOBS_WORKER_APP = Setting(
-        "tasks.app",
-        "Dotted path of the worker's app: checks, eager mode and tests load it when they need it.",
+        "pgjobs.worker.default.app",
+        "Dotted path of the worker's app: checks, eager mode and tests load it when they need it. "
+        "The default one implements what apps declare.",
         is_variable=False,
     )
     JOBS_EAGER = Setting(

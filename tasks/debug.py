@@ -3,7 +3,7 @@
 from typing import Any
 
 from myapp import tasks as menu
-from pgjobs.worker.run.context import TaskContext
+from pgjobs import TaskContext
 from tasks import app
 
 

@@ -10,9 +10,9 @@ from myapp import tasks as menu
 from myapp.users.selectors import UserCursor, user_aget, user_list
 from myapp.users.serializers import UserOutput
 from myapp.users.services import user_create, user_delete, user_update
+from pgjobs import TaskContext
 from pgjobs.conf import conf
 from pgjobs.contract.json_values import fitting
-from pgjobs.worker.run.context import TaskContext
 from tasks import app
 
 # For the keys around the list of users.

@@ -25,7 +25,7 @@ from myapp.users.mails import may_be_mailed, send_mail
 from myapp.users.models import User
 from myapp.users.names import MAX_USERNAME_LENGTH, normal_address, normal_username
 from myapp.users.selectors import users_without_activation_mail
-from pgjobs.defer.bridge import Deferred, owned_by
+from pgjobs import Deferred, owned_by
 
 _SALT = "users.activation"
 _REMINDERS_A_DAY = 1

@@ -6,7 +6,17 @@ Web code imports this and nothing of the worker. Importing it loads no model and
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any, Literal, Unpack, is_typeddict
+from typing import (
+    Any,
+    Concatenate,
+    Literal,
+    Protocol,
+    TypedDict,
+    Unpack,
+    cast,
+    is_typeddict,
+    overload,
+)
 
 from asgiref.sync import sync_to_async
 from django.utils.functional import SimpleLazyObject
@@ -14,6 +24,7 @@ from django.utils.module_loading import import_string
 
 from pgjobs.conf import conf
 from pgjobs.contract.arguments import REDACTED, Arguments, ArgumentsRefusedError
+from pgjobs.contract.context import CONTEXT_PARAMETER, TaskContext
 from pgjobs.contract.json_values import JSON, JSONTooLargeError, dump_json
 from pgjobs.contract.retries import NO_RETRY, TRANSIENT_ERRORS, BadRetryPolicyError, RetryPolicy
 from pgjobs.defer.deferral import (
@@ -54,6 +65,7 @@ __all__ = [
     "lock_fits",
     "owned_by",
     "specs_in",
+    "task",
 ]
 
 type Operation = Literal["CREATE", "READ", "UPDATE", "DELETE"]
@@ -61,6 +73,17 @@ type Operation = Literal["CREATE", "READ", "UPDATE", "DELETE"]
 MAX_TASK_NAME_LENGTH = 128
 MAX_RELATED_ID_LENGTH = 128
 DEFAULT_RETRY = RetryPolicy()
+DEFAULT_QUEUE = "default"
+
+
+class WorkOptions(TypedDict, total=False):
+    """What the worker is told of a function: see `implements` in pgjobs/worker/app.py."""
+
+    atomic: bool
+    soft_limit: float | None
+    hard_limit: float | None
+    cron: str | None
+    schedule: str
 
 
 class BadDeclarationError(AppError):
@@ -91,7 +114,10 @@ class TaskSpec[**P]:
     ) -> None:
         self.name = function.__name__
         self.description = (function.__doc__ or "").strip()
-        self.arguments = Arguments.of(function, task_name=self.name)
+        self.arguments = Arguments.of(function, task_name=self.name, without=CONTEXT_PARAMETER)
+        # The worker's side, where `task` made both of one function.
+        self.function: Callable[..., Any] | None = None
+        self.work = WorkOptions()
         self.queue = queue
         self.operation = operation
         self.subject = subject
@@ -303,6 +329,60 @@ def declare[**P](
         )
 
     return build
+
+
+class TaskDecorator(Protocol):
+    """Makes a function a task; of a first argument `context` callers know nothing."""
+
+    @overload
+    def __call__[**P](
+        self, function: Callable[Concatenate[TaskContext, P], Any]
+    ) -> TaskSpec[P]: ...
+    @overload
+    def __call__[**P](self, function: Callable[P, Any]) -> TaskSpec[P]: ...
+
+
+def task(
+    *,
+    queue: str = DEFAULT_QUEUE,
+    operation: Operation | None = None,
+    subject: str | None = None,
+    priority: int = 0,
+    lock: str | None = None,
+    sensitive: tuple[str, ...] = (),
+    retry: RetryPolicy = DEFAULT_RETRY,
+    result: type | None = None,
+    errors: Mapping[str, str] | None = None,
+    **work: Unpack[WorkOptions],
+) -> TaskDecorator:
+    """Make a function in `<app>/tasks.py` a task: declaration and implementation in one.
+
+    Takes what `declare` takes, and what the worker takes beside it: `atomic`, `soft_limit`,
+    `hard_limit`, `cron`, `schedule`. The function may be async, and may take a `context` first.
+    What is decorated is deferred like any declaration; `.function` is the function itself.
+
+    Raises:
+        BadDeclarationError: a name, a lock or a sensitive field does not fit.
+        BadRetryPolicyError: `retry` is not a policy; a bare count would retry at once.
+    """
+    make = declare(
+        queue=queue,
+        operation=operation,
+        subject=subject,
+        priority=priority,
+        lock=lock,
+        sensitive=sensitive,
+        retry=retry,
+        result=result,
+        errors=errors,
+    )
+
+    def build(function: Callable[..., Any]) -> TaskSpec[...]:
+        spec = make(function)
+        spec.function, spec.work = function, work
+        return spec
+
+    return cast("TaskDecorator", build)
 
 
 def specs_in(namespace: dict[str, Any]) -> dict[str, TaskSpec[...]]:

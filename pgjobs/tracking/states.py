@@ -3,6 +3,8 @@
 from django.db.models import TextChoices
 from django.utils.translation import gettext as _
 
+from pgjobs.contract.context import DISCARDED
+
 
 class TaskStatus(TextChoices):
     """What the API, the admin and filters call the states."""
@@ -43,7 +45,7 @@ class EndCode:
     SUPERSEDED = "superseded"
     CRASHED = "crashed"
     TIME_LIMIT = "time_limit"
-    DISCARDED = "discarded"
+    DISCARDED = DISCARDED
     UNEXPECTED_ERROR = "unexpected_error"
     RESULT_NOT_JSON = "result_not_json"
     RESULT_TOO_LARGE = "result_too_large"

@@ -10,6 +10,7 @@ from procrastinate.contrib.django.utils import connector_params
 
 from pgjobs.conf import conf
 from pgjobs.contract.arguments import Arguments
+from pgjobs.contract.context import CONTEXT_PARAMETER
 from pgjobs.defer.bridge import TaskSpec
 from pgjobs.worker.alive.opening import first_contact
 from pgjobs.worker.complete.manager import EngineManager
@@ -29,7 +30,7 @@ from pgjobs.worker.errors import (
 from pgjobs.worker.execute.inline import InlineRunner
 from pgjobs.worker.logs import engine_logger
 from pgjobs.worker.run.progress import ProgressWriter
-from pgjobs.worker.run.work import CONTEXT_PARAMETER, Implementation, LibraryWork, Work
+from pgjobs.worker.run.work import Implementation, LibraryWork, Work
 from pgjobs.worker.tracked import TrackedDeferrer
 from pgjobs.worker.worker import EngineWorker, lease_from_settings
 
@@ -61,6 +62,9 @@ class JobsApp(App):
         self.implemented: dict[str, Implementation] = {}
         self.progress = ProgressWriter()
         self.job_manager = EngineManager(self.connector)
+        for spec in self.specs.values():
+            if spec.function:
+                self.implements(spec, **spec.work)(spec.function)
 
     def implements(
         self,

@@ -60,18 +60,6 @@ class ResultTooLargeError(AppError):
     code = EndCode.RESULT_TOO_LARGE
 
 
-class BadSnoozeError(AppError):
-    """The task cannot be snoozed like this: {reason}"""
-
-    code = "bad_snooze"
-
-
-class ProgressOutOfRangeError(AppError):
-    """Progress must lie within 0 and 100 percent, not at {percent}."""
-
-    code = "progress_out_of_range"
-
-
 class AsyncAtomicError(AppError):
     """Task {name} is async and cannot be atomic: its transaction would be shared with every other
     async task. Make it a plain function, or leave atomic out.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
@@ -22,6 +21,7 @@ from django.urls import path
 from programs import PROJECT, Program
 
 from myapp.users.models import User
+from pgjobs.conf import conf
 
 LEFT_OUT = (
     "Docker", "allauth", "Channels", "silk", "debug toolbar", "template partials", "omposite keys",
@@ -158,8 +158,8 @@ def test_web_listens_on_8000_or_port() -> None:
 def test_limits_of_arguments_and_results_are_settings() -> None:
     example = (PROJECT / ".env.example").read_text()
 
-    assert django_settings.JOBS_ARGUMENTS_MAX_BYTES == 65_536
-    assert django_settings.JOBS_RESULT_MAX_BYTES == 262_144
+    assert conf.JOBS_ARGUMENTS_MAX_BYTES == 65_536
+    assert conf.JOBS_RESULT_MAX_BYTES == 262_144
     assert "#JOBS_ARGUMENTS_MAX_BYTES=65536" in example
     assert "#JOBS_RESULT_MAX_BYTES=262144" in example
 

@@ -290,8 +290,8 @@ def look_around() -> None:
 
 @pytest.mark.django_db
 def test_context_offers_these_things(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pgjobs.contract.context import TaskContext
     from pgjobs.worker.app import JobsApp
-    from pgjobs.worker.run.context import TaskContext
 
     seen: list[Any] = []
     app = JobsApp(specs={"look_around": look_around}, import_paths=[])
@@ -320,8 +320,8 @@ def write_user(fails: bool) -> None:
 
 def _work_atomically() -> None:
     """Run a worker in this process, which implements `write_user` atomically, until all is done."""
+    from pgjobs.contract.context import TaskContext
     from pgjobs.worker.app import JobsApp
-    from pgjobs.worker.run.context import TaskContext
 
     app = JobsApp(specs={"write_user": write_user}, import_paths=[])
 

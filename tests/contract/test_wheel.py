@@ -1,25 +1,17 @@
 """What is installed elsewhere: the library, and nothing of the example."""
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from programs import PROJECT
 
+pytestmark = pytest.mark.long
 
-@pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+
+@pytest.fixture
+def names(wheel: Path) -> set[str]:
     """The files in the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    subprocess.run(  # noqa: S603
-        [sys.executable, *build, "--wheel-dir", str(folder), str(PROJECT)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = folder.glob("django_pgjobs-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
 

@@ -13,10 +13,10 @@ from django.db import connection
 from django.utils import timezone
 from procrastinate.contrib.django.utils import connector_params
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.contract.retries import RetryPolicy
 from pgjobs.defer.bridge import declare, specs_in
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.worker import EngineWorker
 
 AT_ONCE = RetryPolicy(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)

@@ -10,10 +10,10 @@ from typing import Any
 from django.db import connection
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import Discard, TaskContext
 from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
 from pgjobs.errors import AppError
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import Discard, TaskContext
 
 logger = logging.getLogger(__name__)
 

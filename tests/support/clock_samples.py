@@ -8,9 +8,9 @@ from typing import Any
 from django.utils import timezone
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import Snooze, TaskContext
 from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import Snooze, TaskContext
 
 SECOND = RetryPolicy(max_attempts=2, base_seconds=1.0, cap_seconds=1.0)
 

@@ -13,8 +13,8 @@ from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
-from pgjobs.worker.run.context import TaskContext
 
 QUEUE = "crashes"
 AT_ONCE = RetryPolicy(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)

@@ -13,11 +13,11 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import TaskContext
 from pgjobs.contract.retries import NO_RETRY, RetryPolicy
 from pgjobs.defer.bridge import declare, specs_in
 from pgjobs.errors import AppError
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 
 logger = logging.getLogger(__name__)
 

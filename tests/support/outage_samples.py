@@ -14,6 +14,7 @@ from django.utils import timezone
 from psycopg.sql import SQL, Identifier
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import TaskContext
 from pgjobs.database.timelines import Timelines
 from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
 from pgjobs.worker.alive import reaper
@@ -21,7 +22,6 @@ from pgjobs.worker.app import JobsApp
 from pgjobs.worker.claim import listening
 from pgjobs.worker.database import connections
 from pgjobs.worker.execute import atomic
-from pgjobs.worker.run.context import TaskContext
 
 logger = logging.getLogger(__name__)
 

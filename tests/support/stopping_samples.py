@@ -15,9 +15,9 @@ from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import RetryPolicy, declare, specs_in
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.worker import EngineWorker
 
 QUEUE = "stopping"

@@ -37,10 +37,10 @@ from zoo.table import (
 )
 
 import tasks  # noqa: F401 # sets Django up when this is a worker's app
+from pgjobs.contract.context import TaskContext
 from pgjobs.contract.retries import NO_RETRY, RetryPolicy
 from pgjobs.defer.bridge import TaskSpec, declare, specs_in
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 
 QUEUE = "zoo"
 # A database that does not answer for a moment is no fault of the engine.

@@ -16,12 +16,12 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from programs import eventually
 from psycopg.errors import ReadOnlySqlTransaction
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import Deferred, declare
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.database.connections import eras
 from pgjobs.worker.errors import AsyncAtomicError
-from pgjobs.worker.run.context import TaskContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -11,6 +11,7 @@ from atomic_samples import deeds
 from django.db import connection
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import Deferred
 from pgjobs.tracking.models import Attempt, AttemptKind, Task
 from pgjobs.tracking.services import task_retry
@@ -22,7 +23,6 @@ from pgjobs.worker.complete.manager import (
     MAX_HAND_BACKS,
     complete_parameters,
 )
-from pgjobs.worker.run.context import TaskContext
 
 pytestmark = pytest.mark.django_db
 

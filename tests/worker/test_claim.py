@@ -19,11 +19,11 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import Deferred
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.tracking.services import task_cancel
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.run import StaleRunError
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,11 +12,11 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.alive.heartbeat import Heartbeat
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.complete.manager import COMPLETE_SQL, complete_parameters
-from pgjobs.worker.run.context import TaskContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

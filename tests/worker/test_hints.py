@@ -17,12 +17,12 @@ from atomic_samples import deeds, elsewhere, working
 from limited_roles import stranger
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.follow.listening import CHANNEL
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.alive.reaper import Reaper
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.claim.hints import SHOWN, Hint, Hints
-from pgjobs.worker.run.context import TaskContext
 
 ANY = "procrastinate_any_queue_v1"
 STRANGE = [

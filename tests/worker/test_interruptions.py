@@ -12,13 +12,13 @@ from atomic_samples import deeds, leave_mark, marks
 from django.db import connection, transaction
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.tracking.models import Task
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.database.statements import Effect
 from pgjobs.worker.errors import TransactionControlError
 from pgjobs.worker.run.cleanup import is_cleaning_up
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.run import Run
 
 type Deed = Callable[[TaskContext], Any]

@@ -15,13 +15,13 @@ from django.db import DataError, connection
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import Deferred, owned_by
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.tracking.services import task_cancel, task_retry, tasks_prune
 from pgjobs.worker.alive.heartbeat import lock_key
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.complete.manager import COMPLETE_SQL, complete_parameters
-from pgjobs.worker.run.context import TaskContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -13,10 +13,10 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.alive.waits import Waits
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.run import Run
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -34,8 +34,8 @@ from semantics import (
     linger,
 )
 
+from pgjobs.contract.context import Discard, Snooze
 from pgjobs.tracking.models import Task
-from pgjobs.worker.run.context import Discard, Snooze
 
 HOUR = 3600.0
 EMPTY_TABLES = (

@@ -13,10 +13,10 @@ from django.db import IntegrityError, connection, connections, transaction
 from programs import eventually
 from psycopg.rows import dict_row
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.tracking.models import Task
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.execute import running
-from pgjobs.worker.run.context import TaskContext
 
 type Deed = Callable[[TaskContext], Any]
 KINDS = {

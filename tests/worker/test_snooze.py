@@ -13,12 +13,11 @@ from django.db import connection
 from django.utils import timezone
 from programs import eventually
 
+from pgjobs.contract.context import MAX_SNOOZE_SECONDS, BadSnoozeError, Discard, Snooze, TaskContext
 from pgjobs.defer.bridge import Deferred, TaskSpec
 from pgjobs.testing import run_jobs
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.errors import BadSnoozeError
-from pgjobs.worker.run.context import MAX_SNOOZE_SECONDS, Discard, Snooze, TaskContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -36,6 +36,7 @@ from procrastinate.contrib.django.utils import connector_params
 from psycopg.rows import dict_row
 from queue_model import Claimed, Ending, JobModel, QueueModel
 
+from pgjobs.contract.context import Snooze
 from pgjobs.defer import deferral
 from pgjobs.defer.ids import uuid7
 from pgjobs.tracking import services
@@ -49,7 +50,6 @@ from pgjobs.worker.complete.completion import Completer
 from pgjobs.worker.complete.manager import Claim, EngineManager
 from pgjobs.worker.complete.outcome import Outcome, outcome_of
 from pgjobs.worker.database.connections import EngineConnection, engine_parameters
-from pgjobs.worker.run.context import Snooze
 from pgjobs.worker.run.run import ClaimedJob, Run, Surroundings
 from pgjobs.worker.run.work import Implementation
 

@@ -13,10 +13,10 @@ from atomic_samples import deeds, elsewhere, leave_mark, marks
 from django.db import OperationalError, connection
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.defer.bridge import Deferred
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.run import Run
 
 pytestmark = pytest.mark.django_db(transaction=True)

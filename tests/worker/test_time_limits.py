@@ -15,12 +15,12 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.defer.bridge import Deferred, RetryPolicy, declare
 from pgjobs.tracking.models import Attempt, AttemptKind, Task
 from pgjobs.worker.app import JobsApp
 from pgjobs.worker.errors import BadTimeLimitsError, HardTimeLimitError
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.limits import NEVER, limits_of
 from pgjobs.worker.run.run import Run, StaleRunError
 

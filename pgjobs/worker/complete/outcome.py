@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from procrastinate.exceptions import JobAborted
 
+from pgjobs.contract.context import Discard, Snooze
 from pgjobs.contract.json_values import storable_text
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.database.backoff import jittered
@@ -25,7 +26,6 @@ from pgjobs.worker.errors import (
     ResultTooLargeError,
 )
 from pgjobs.worker.logs import engine_logger
-from pgjobs.worker.run.context import Discard, Snooze
 from pgjobs.worker.run.run import Run
 from pgjobs.worker.run.words import Words, class_name, is_a, words_of
 

@@ -9,11 +9,11 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 
+from pgjobs.contract.context import Snooze
 from pgjobs.observe.redaction import keep_from_logs
 from pgjobs.worker.complete.outcome import Outcome, failed, log_end
 from pgjobs.worker.execute.atomic import complete_here
 from pgjobs.worker.execute.saying import outcome_surely
-from pgjobs.worker.run.context import Snooze
 from pgjobs.worker.run.progress import PROGRESS_SQL, note, progress_row
 from pgjobs.worker.run.run import ClaimedJob, Run, Surroundings
 from pgjobs.worker.run.words import is_a

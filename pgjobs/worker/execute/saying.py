@@ -16,13 +16,13 @@ from typing import Any
 
 from procrastinate.exceptions import JobAborted
 
+from pgjobs.contract.context import Snooze
 from pgjobs.worker.complete.completion import Completer
 from pgjobs.worker.complete.last_resort import UNEXPECTED_ERROR, without_words
 from pgjobs.worker.complete.outcome import Outcome, outcome_of
 from pgjobs.worker.errors import HardTimeLimitError
 from pgjobs.worker.execute.threads import Threads
 from pgjobs.worker.logs import engine_logger
-from pgjobs.worker.run.context import Snooze
 from pgjobs.worker.run.run import Run
 from pgjobs.worker.run.words import words_of
 

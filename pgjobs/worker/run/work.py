@@ -19,6 +19,7 @@ from procrastinate.tasks import Task as LibraryTask
 from pgjobs.access.authority import still_may
 from pgjobs.conf import conf
 from pgjobs.contract.arguments import ArgumentsRefusedError
+from pgjobs.contract.context import CONTEXT_PARAMETER, TaskContext
 from pgjobs.contract.json_values import (
     JSONTooLargeError,
     JSONValueRefusedError,
@@ -35,13 +36,10 @@ from pgjobs.worker.errors import (
     ResultNotJSONError,
     ResultTooLargeError,
 )
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.limits import Limits, limits_of
 
 if TYPE_CHECKING:
     from pgjobs.worker.run.run import Run
-
-CONTEXT_PARAMETER = "context"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from django.db import connection
 
-from pgjobs.worker.run.context import TaskContext
+from pgjobs.contract.context import TaskContext
 from tests.faults.campaign import menu
 from tests.faults.campaign.poison import result_of
 from tests.faults.campaign.worker import app

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from http_calls import Answer, call
 
-from pgjobs.dev import example
+from myapp import demo
 from tests.faults.campaign import menu
 from tests.faults.campaign.away import web
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
@@ -200,7 +200,7 @@ def _token() -> str:
 def _posted(base: str, token: str) -> tuple[float, Answer]:
     """Return how long a POST took, and its answer."""
     began = time.monotonic()
-    answer = call(base + example.PATH, token=token, body=example.new_body("Ada", "Lovelace"))
+    answer = call(base + demo.PATH, token=token, body=demo.new_body("Ada", "Lovelace"))
     return round(time.monotonic() - began, 2), answer
 
 

@@ -24,12 +24,12 @@ from rest_framework.views import APIView
 
 from pgjobs.api.bulk.apis import TaskBulkApi
 from pgjobs.api.door.door import deferring
+from pgjobs.contract.context import Snooze
 from pgjobs.defer.bridge import owned_by
 from pgjobs.tracking.models import Task
 from pgjobs.tracking.selectors import task_error
 from pgjobs.tracking.services import task_retry
 from pgjobs.worker.errors import PermissionDeniedError
-from pgjobs.worker.run.context import Snooze
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
 

@@ -1,6 +1,6 @@
 """What the web may defer."""
 
-from pgjobs.defer.bridge import declare
+from pgjobs import declare
 
 
 @declare(queue="post")

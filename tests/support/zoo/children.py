@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import connection, connections
 
-from pgjobs.worker.run.context import TaskContext
+from pgjobs.contract.context import TaskContext
 from zoo.sql import do_forbidden, have_effect, run_sql
 from zoo.table import ASYNC, ATOMIC, PLAIN, nuisance
 

@@ -12,9 +12,9 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import Error, connection, transaction
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.tracking.services import task_cancel
-from pgjobs.worker.run.context import TaskContext
 from pgjobs.worker.run.run import StaleRunError
 from zoo.sql import do_forbidden, have_effect, note_left
 from zoo.table import (

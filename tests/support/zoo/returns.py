@@ -1,6 +1,6 @@
 """What a function does to the row of its own job: no way back to PENDING is without an end."""
 
-from pgjobs.worker.run.context import TaskContext
+from pgjobs.contract.context import TaskContext
 from zoo.sql import run_sql
 from zoo.table import ANY_END, ATOMIC, FAILED, PLAIN, SYNC_TO_ASYNC, nuisance
 

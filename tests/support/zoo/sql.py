@@ -6,7 +6,7 @@ import psycopg
 from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 
-from pgjobs.worker.run.context import TaskContext
+from pgjobs.contract.context import TaskContext
 
 # No unique constraint on effects: what happens twice shall be seen.
 CREATE_TABLES = """

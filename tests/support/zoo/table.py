@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgjobs.worker.run.context import TaskContext
+from pgjobs.contract.context import TaskContext
 
 type Function = Callable[[TaskContext], Any]
 

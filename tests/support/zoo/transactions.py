@@ -7,7 +7,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import Error, connection, connections, transaction
 
-from pgjobs.worker.run.context import TaskContext
+from pgjobs.contract.context import TaskContext
 from zoo.sql import do_forbidden, have_effect, run_sql
 from zoo.table import ANY_END, ASYNC, ATOMIC, FAILED, LEFT_OPEN, PLAIN, SYNC_TO_ASYNC, nuisance
 

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from pgjobs.contract.context import TaskContext
 from pgjobs.errors import AppError
-from pgjobs.worker.run.context import TaskContext
 from zoo.table import ANY_END, ASYNC, ATOMIC, FAILED, PLAIN, nuisance
 
 # Longer than a worker's loop may be held up in these tests.

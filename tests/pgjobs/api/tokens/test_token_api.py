@@ -224,7 +224,7 @@ def test_tokens_of_before_get_terms_that_sort_by_their_age(admin: Any) -> None:
     AuthToken.objects.update(created=timezone.now() - timedelta(days=9))
     Terms.objects.all().delete()
     new = _obtain().json()
-    fill = import_module("pgjobs.api.tokens.migrations.0002_terms_of_what_there_is").FILL
+    fill = import_module("pgjobs.api.migrations.0004_terms_of_what_there_is").FILL
     with connection.cursor() as cursor:
         cursor.execute(fill)
 

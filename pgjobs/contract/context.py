@@ -9,10 +9,23 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from django.utils.timezone import is_naive
 
 from pgjobs.errors import AppError
-from pgjobs.tracking.states import EndCode
-from pgjobs.worker.errors import BadSnoozeError, ProgressOutOfRangeError
 
 MAX_SNOOZE_SECONDS = 10 * 366 * 24 * 3600.0
+DISCARDED = "discarded"
+# The name of the first argument of a function that wants one.
+CONTEXT_PARAMETER = "context"
+
+
+class BadSnoozeError(AppError):
+    """The task cannot be snoozed like this: {reason}"""
+
+    code = "bad_snooze"
+
+
+class ProgressOutOfRangeError(AppError):
+    """Progress must lie within 0 and 100 percent, not at {percent}."""
+
+    code = "progress_out_of_range"
 
 
 class Snooze(Exception):  # noqa: N818 # no error: the task says when to go on
@@ -43,7 +56,7 @@ class Discard(AppError):  # noqa: N818 # likewise
     retry policy says. What an atomic task wrote is rolled back. The owner reads the reason.
     """
 
-    code = EndCode.DISCARDED
+    code = DISCARDED
     reason: str
 
     def __init__(self, reason: str) -> None:

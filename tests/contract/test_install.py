@@ -1,0 +1,121 @@
+"""The steps of docs/install.md, pasted into a project that `django-admin startproject` made."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from programs import PROJECT, eventually
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+pytestmark = [pytest.mark.long, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
+
+PAGE = (PROJECT / "docs" / "install.md").read_text().partition("## One function, or a menu")[0]
+SETTINGS, TASKS, DEFER = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DATABASE = """
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", {parameters}}}}}
+"""
+MOST_LINES = 10
+# What this machine says to our own checkout.
+OURS = ("COV_", "DATABASE_URL", "DJANGO_", "JOBS_", "PG", "PROCESS_ROLE", "PYTEST")
+
+
+class Project:
+    """A project elsewhere, and what is typed there."""
+
+    def __init__(self, root: Path, library: Path) -> None:
+        self.root = root
+        own = {name: text for name, text in os.environ.items() if not name.startswith(OURS)}
+        self._environment = {**own, "PYTHONPATH": str(library)}
+
+    def run(self, *arguments: str) -> str:
+        """Run Python with these arguments to its end; return what it printed."""
+        ended = subprocess.run(  # noqa: S603
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[None]:
+        """Run it beside the block, then tell it to stop."""
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *arguments], cwd=self.root, env=self._environment
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait() == 0
+
+
+@pytest.fixture
+def project(tmp_path: Path, wheel: Path) -> Project:
+    """A fresh project with one app, and the library from a file."""
+    library, root = tmp_path / "library", tmp_path / "shop"
+    root.mkdir()
+    made = Project(root, library)
+    install = ("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(library))
+    made.run(*install, str(wheel))
+    made.run("-m", "django", "startproject", "shop", ".")
+    made.run("manage.py", "startapp", "orders")
+    return made
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The name of an empty database."""
+    name = f"install_{os.getpid()}"
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield name
+        finally:
+            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            server.execute(drop)
+
+
+def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> None:
+    with (project.root / "shop" / "settings.py").open("a") as settings:
+        settings.write(_own_settings(database) + SETTINGS)
+    (project.root / "orders" / "tasks.py").write_text(TASKS)
+
+    assert "library" in project.run("-c", "import pgjobs; print(pgjobs.__file__)")
+    assert "no issues" in project.run("manage.py", "check")
+    project.run("manage.py", "migrate", "-v0")
+    project.run("manage.py", "shell", "-v0", "-c", DEFER)
+    with project.running("manage.py", "jobs", "worker"):
+        ended = eventually(lambda: _ended(database))
+
+    assert ended == ("DONE", "5")
+    written = [line for line in (SETTINGS + TASKS + DEFER).splitlines() if line.strip()]
+    assert len(written) <= MOST_LINES
+
+
+def _own_settings(database: str) -> str:
+    """Return what a project has before it installs anything: its database and its app."""
+    known = connection.get_connection_params()
+    names = ("host", "port", "user", "password")
+    own = {"NAME": database, **{name.upper(): str(known.get(name) or "") for name in names}}
+    parameters = ", ".join(f'"{word}": {text!r}' for word, text in own.items())
+    return DATABASE.format(parameters=parameters) + 'INSTALLED_APPS += ["orders"]\n'
+
+
+def _ended(database: str) -> Any:
+    own = {**connection.get_connection_params(), "dbname": database, "row_factory": tuple_row}
+    with psycopg.connect(**own) as server:
+        query = "SELECT end_status, result ->> 'sum' FROM pgjobs_task WHERE end_status IS NOT NULL"
+        return server.execute(query).fetchone()
