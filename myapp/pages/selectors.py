@@ -1,11 +1,12 @@
 """Reads of the pages."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from django.db import connection
 
-_HOME_SQL = (Path(__file__).parent / "sql" / "home_summary.sql").read_text()
+from pgjobs.database.sql import read_sql
+
+_HOME_SQL = read_sql("myapp.pages", "home_summary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

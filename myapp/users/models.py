@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -21,8 +20,9 @@ from myapp.users.names import (
     normal_username,
 )
 from pgjobs.database.prepared import prepared_cursor
+from pgjobs.database.sql import read_sql
 
-_WRITE_HASH_SQL = (Path(__file__).parent / "sql" / "write_hash.sql").read_text()
+_WRITE_HASH_SQL = read_sql("myapp.users", "write_hash")
 NAME_TAKEN = "A user has this name, perhaps in other letters."
 ADDRESS_TAKEN = "A user has this address, perhaps in other letters."
 

@@ -8,7 +8,6 @@ still writes the old one: what it accepts is lost.
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,10 +17,11 @@ from django.dispatch import receiver
 from psycopg.rows import tuple_row
 
 from pgjobs.database.cutting import cut
+from pgjobs.database.sql import read_sql
 
 logger = logging.getLogger(__name__)
 
-TIMELINE_SQL = (Path(__file__).parent / "sql" / "timeline.sql").read_text()
+TIMELINE_SQL = read_sql("pgjobs.database", "timeline")
 # An old primary is complained of so often.
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 # A pooler may lead a connection to another server at any time.

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from django.db import transaction
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import JSONTooLargeError
 from pgjobs.database.prepared import prepared_cursor
+from pgjobs.database.sql import read_sql
 from pgjobs.defer.ids import uuid7, uuid7s
 from pgjobs.errors import AppError
 
@@ -28,9 +28,8 @@ MAX_CHARACTERS_A_STATEMENT = 2**24
 
 _MAX_PROBLEMS_SAID = 5
 
-_SQL = Path(__file__).parent / "sql"
-_DEFER_SQL = (_SQL / "defer.sql").read_text()
-_DEFER_MANY_SQL = (_SQL / "defer_many.sql").read_text()
+_DEFER_SQL = read_sql("pgjobs.defer", "defer")
+_DEFER_MANY_SQL = read_sql("pgjobs.defer", "defer_many")
 
 
 class AlreadyWaitingError(AppError):

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
 
 from pgjobs.conf import conf
+from pgjobs.database.sql import read_sql
 from pgjobs.tracking.errors import OpenTaskQuotaError
 
-_SQL = Path(__file__).parent / "sql"
-_COUNT_BESIDE_OTHERS_SQL = (_SQL / "count_open_beside_others.sql").read_text()
-_COUNT_ALONE_SQL = (_SQL / "count_open_alone.sql").read_text()
+_COUNT_BESIDE_OTHERS_SQL = read_sql("pgjobs.tracking", "count_open_beside_others")
+_COUNT_ALONE_SQL = read_sql("pgjobs.tracking", "count_open_alone")
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 import json
 import math
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 
 from pgjobs.database.batches import delete_in_batches
+from pgjobs.database.sql import read_sql
 from pgjobs.defer.deferral import AlreadyWaitingError
 from pgjobs.errors import AppError
 from pgjobs.tracking.errors import (
@@ -21,14 +21,13 @@ from pgjobs.tracking.errors import (
 from pgjobs.tracking.models import Task
 from pgjobs.tracking.states import STATUS_OF_JOB, EndCode, TaskStatus, error_of_end
 
-_SQL = Path(__file__).parent / "sql"
-_RETRY_SQL = (_SQL / "retry.sql").read_text()
-_CANCEL_SQL = (_SQL / "cancel.sql").read_text()
-_WAITING_SQL = (_SQL / "waiting.sql").read_text()
+_RETRY_SQL = read_sql("pgjobs.tracking", "retry")
+_CANCEL_SQL = read_sql("pgjobs.tracking", "cancel")
+_WAITING_SQL = read_sql("pgjobs.tracking", "waiting")
 _QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
-_PRUNE_SQL = (_SQL / "prune.sql").read_text()
-_PRUNE_JOBS_SQL = (_SQL / "prune_jobs.sql").read_text()
-_OLD_SQL = (_SQL / "old.sql").read_text()
+_PRUNE_SQL = read_sql("pgjobs.tracking", "prune")
+_PRUNE_JOBS_SQL = read_sql("pgjobs.tracking", "prune_jobs")
+_OLD_SQL = read_sql("pgjobs.tracking", "old")
 
 
 def task_retry(*, task_id: UUID) -> None:

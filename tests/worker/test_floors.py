@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.database.sql import read_sql
 from pgjobs.defer.bridge import Deferred
 from pgjobs.tracking.models import Task
 from pgjobs.worker.app import JobsApp
@@ -72,6 +74,18 @@ def desk() -> Desk:
         "INSERT INTO procrastinate_workers (id) OVERRIDING SYSTEM VALUE VALUES (%s)", WORKER_ID
     )
     return _made_at_home(Desk())
+
+
+def test_the_two_claims_differ_in_what_is_ready_alone() -> None:
+    """The rest is one rule in two files, which planner and reader see whole."""
+    ready = re.compile(r"-- ready, from .*?-- end of ready", re.DOTALL)
+    claims = [read_sql("pgjobs.worker.claim", name) for name in ("claim", "claim_from_floors")]
+
+    rests = [ready.sub("", claim[claim.index("WITH RECURSIVE") :], count=1) for claim in claims]
+
+    assert rests[0] == rests[1]
+    assert len(rests[0].splitlines()) > 100
+    assert claims[0] != claims[1]
 
 
 def test_a_claim_from_floors_brings_what_one_from_the_beginning_brings(desk: Desk) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
@@ -15,10 +14,11 @@ from pgjobs.access.addresses import address_of
 from pgjobs.access.audit.models import Action, Entry
 from pgjobs.contract.json_values import storable_text
 from pgjobs.database.batches import delete_in_batches
+from pgjobs.database.sql import read_sql
 from pgjobs.observe.bothways import BothWays, Finish
 from pgjobs.observe.correlation import correlation_id
 
-_PRUNE_SQL = (Path(__file__).parent / "sql" / "prune_entries.sql").read_text()
+_PRUNE_SQL = read_sql("pgjobs.access.audit", "prune_entries")
 _NAME_LENGTH = 150
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)

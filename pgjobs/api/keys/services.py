@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
@@ -12,12 +11,12 @@ from django.db import OperationalError, connection, transaction
 from pgjobs.api.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from pgjobs.conf import conf
 from pgjobs.database.batches import delete_in_batches
+from pgjobs.database.sql import read_sql
 
-_SQL = Path(__file__).parent / "sql"
-_CLAIM_SQL = (_SQL / "claim_key.sql").read_text()
-_FILL_SQL = (_SQL / "fill_key.sql").read_text()
-_FIND_SQL = (_SQL / "find_key.sql").read_text()
-_PRUNE_SQL = (_SQL / "prune_keys.sql").read_text()
+_CLAIM_SQL = read_sql("pgjobs.api.keys", "claim_key")
+_FILL_SQL = read_sql("pgjobs.api.keys", "fill_key")
+_FIND_SQL = read_sql("pgjobs.api.keys", "find_key")
+_PRUNE_SQL = read_sql("pgjobs.api.keys", "prune_keys")
 
 _LOCK_NOT_AVAILABLE = "55P03"
 

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.db import Error, connection
 
 from pgjobs.contract.retries import only_reads
 from pgjobs.database.prepared import prepared_cursor
+from pgjobs.database.sql import read_sql
 
 logger = logging.getLogger(__name__)
 
@@ -16,10 +16,9 @@ logger = logging.getLogger(__name__)
 # a flood of callers; few, so that no request pays for all of them.
 FORGOTTEN_AT_ONCE = 10
 
-_SQL = Path(__file__).parent / "sql"
-_COUNT_SQL = (_SQL / "count_request.sql").read_text()
-_UNCOUNT_SQL = (_SQL / "uncount_request.sql").read_text()
-_FORGET_SQL = (_SQL / "forget_windows.sql").read_text()
+_COUNT_SQL = read_sql("pgjobs.api.throttles", "count_request")
+_UNCOUNT_SQL = read_sql("pgjobs.api.throttles", "uncount_request")
+_FORGET_SQL = read_sql("pgjobs.api.throttles", "forget_windows")
 
 
 class Quota(NamedTuple):

@@ -11,12 +11,12 @@ import socket
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from pgjobs.database import timelines
+from pgjobs.database.sql import read_sql
 from pgjobs.worker.database.connections import (
     BoundedSyncConnection,
     connected_sync,
@@ -34,10 +34,9 @@ logger = engine_logger(__name__)
 # The first key of our advisory locks; the second is the worker's id, 0 for the reaper's election.
 LOCK_CLASS = 1_785_684_595  # "jobs" as four bytes
 
-_SQL = Path(__file__).parent / "sql"
-_REGISTER_SQL = (_SQL / "register.sql").read_text()
-_UNREGISTER_SQL = (_SQL / "unregister.sql").read_text()
-_HEARTBEAT_SQL = (_SQL / "heartbeat.sql").read_text()
+_REGISTER_SQL = read_sql("pgjobs.worker.alive", "register")
+_UNREGISTER_SQL = read_sql("pgjobs.worker.alive", "unregister")
+_HEARTBEAT_SQL = read_sql("pgjobs.worker.alive", "heartbeat")
 _LOCK_SQL = "SELECT pg_try_advisory_lock(%s, %s)"
 _PID_SQL = "SELECT pg_backend_pid()"
 # No answer is waited for longer than this, or than until the next heartbeat: the second try then

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,6 +18,7 @@ from django.utils.translation import gettext as _
 from psycopg.rows import dict_row
 
 from pgjobs.conf import conf
+from pgjobs.database.sql import read_sql
 from pgjobs.tracking.models import AttemptKind
 from pgjobs.tracking.states import (
     STATUS_OF_JOB,
@@ -50,15 +50,14 @@ NOTIFY_USAGE_ALARM = 0.5
 NOTIFY_USAGE_WELL = 0.4
 _SMALLEST_ID = UUID(int=0)
 
-_SQL = Path(__file__).parent / "sql"
-LOOK_SQL = (_SQL / "look.sql").read_text()
+LOOK_SQL = read_sql("pgjobs.worker.alive", "look")
 _ELECT_SQL = "SELECT pg_try_advisory_xact_lock(%s, 0) AS elected"
-_DECLARE_DEAD_SQL = (_SQL / "declare_dead.sql").read_text()
-_CRASHED_JOBS_SQL = (_SQL / "crashed_jobs.sql").read_text()
-_END_SESSIONS_SQL = (_SQL / "end_sessions.sql").read_text()
-_WAITING_SQL = (_SQL / "waiting.sql").read_text()
-_BURY_SQL = (_SQL / "bury.sql").read_text()
-_END_OUTSIDE_SQL = (_SQL / "end_outside.sql").read_text()
+_DECLARE_DEAD_SQL = read_sql("pgjobs.worker.alive", "declare_dead")
+_CRASHED_JOBS_SQL = read_sql("pgjobs.worker.alive", "crashed_jobs")
+_END_SESSIONS_SQL = read_sql("pgjobs.worker.alive", "end_sessions")
+_WAITING_SQL = read_sql("pgjobs.worker.alive", "waiting")
+_BURY_SQL = read_sql("pgjobs.worker.alive", "bury")
+_END_OUTSIDE_SQL = read_sql("pgjobs.worker.alive", "end_outside")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 
+from pgjobs.database.sql import read_sql
 from pgjobs.worker.claim.horizon import Horizon
 from pgjobs.worker.database.connections import EngineConnection
 from pgjobs.worker.run.run import ClaimedJob
@@ -27,7 +27,7 @@ WALKS_BY_PAUSE = 0.1
 # Queues and priorities that claims probe one by one; if more have jobs, there are no floors.
 MAX_GROUPS = 100
 
-_FLOORS_SQL = (Path(__file__).parent / "sql" / "floors.sql").read_text()
+_FLOORS_SQL = read_sql("pgjobs.worker.claim", "floors")
 
 type Group = tuple[str, int]  # queue and priority
 

@@ -1,11 +1,9 @@
 """EngineManager: the statements that claim and complete, in the place of Procrastinate's own."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -14,6 +12,7 @@ from django.utils.translation import gettext as _
 from procrastinate.connector import BaseConnector
 from procrastinate.manager import JobManager
 
+from pgjobs.database.sql import read_sql
 from pgjobs.tracking.models import AttemptKind
 from pgjobs.tracking.states import EndCode, TaskStatus, error_of_end
 from pgjobs.worker.complete.outcome import Outcome
@@ -26,18 +25,11 @@ from pgjobs.worker.run.run import ClaimedJob
 MAX_CRASHES = 3
 MAX_HAND_BACKS = 50
 
-_SQL = Path(__file__).parent / "sql"
-_CLAIM = Path(__file__).parents[1] / "claim" / "sql"
-CLAIM_SQL = (_CLAIM / "claim.sql").read_text()
-_CLAIM_FROM_FLOORS_SQL = re.sub(
-    r"-- ready, from the beginning\n.*-- end of ready\n",
-    lambda _: (_CLAIM / "ready_from_floors.sql").read_text(),
-    CLAIM_SQL,
-    flags=re.DOTALL,
-)
-COMPLETE_SQL = (_SQL / "complete.sql").read_text()
-_UNHELD_SQL = (_SQL / "unheld.sql").read_text()
-_RUN_NUMBER_SQL = (_SQL / "run_number.sql").read_text()
+CLAIM_SQL = read_sql("pgjobs.worker.claim", "claim")
+_CLAIM_FROM_FLOORS_SQL = read_sql("pgjobs.worker.claim", "claim_from_floors")
+COMPLETE_SQL = read_sql("pgjobs.worker.complete", "complete")
+_UNHELD_SQL = read_sql("pgjobs.worker.complete", "unheld")
+_RUN_NUMBER_SQL = read_sql("pgjobs.worker.complete", "run_number")
 
 
 class Claim(NamedTuple):

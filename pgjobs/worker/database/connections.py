@@ -9,7 +9,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -25,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 from pgjobs.contract.retries import READ_ONLY
 from pgjobs.database import timelines
 from pgjobs.database.cutting import cut
+from pgjobs.database.sql import read_sql
 from pgjobs.worker.database.numbered import numbered
 from pgjobs.worker.database.polling import is_readable
 from pgjobs.worker.database.sessions import thread_wrappers
@@ -72,8 +72,7 @@ _STALE_CLASSES = {"0A", "26", "42"}
 # A server that only reads is left at most this often.
 SECONDS_BETWEEN_ERAS = 5.0
 
-_SQL = Path(__file__).parent / "sql"
-_BUDGET_SQL = (_SQL / "connection_budget.sql").read_text()
+_BUDGET_SQL = read_sql("pgjobs.worker.database", "connection_budget")
 _PID_SQL = "SELECT pg_backend_pid()"
 
 

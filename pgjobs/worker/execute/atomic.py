@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,6 +12,7 @@ from django.db.utils import InterfaceError, OperationalError
 from procrastinate.exceptions import JobAborted
 
 from pgjobs.database.prepared import prepared_cursor
+from pgjobs.database.sql import read_sql
 from pgjobs.worker.complete.manager import COMPLETE_SQL, complete_parameters
 from pgjobs.worker.complete.outcome import Outcome, done
 from pgjobs.worker.database.connections import CANCEL_SECONDS, cut_silent
@@ -23,9 +23,7 @@ from pgjobs.worker.run.run import Run, StaleRunError
 # A run that is over its limit for so long waits for an answer that will not come.
 DEAF_SECONDS = 10.0
 
-_COMPLETE_ATOMIC_SQL = (
-    Path(__file__).parents[1] / "complete" / "sql" / "complete_atomic.sql"
-).read_text()
+_COMPLETE_ATOMIC_SQL = read_sql("pgjobs.worker.complete", "complete_atomic")
 
 
 class UnansweredCommitError(Exception):

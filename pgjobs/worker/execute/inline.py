@@ -3,13 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 
 from pgjobs.contract.context import Snooze
+from pgjobs.database.sql import read_sql
 from pgjobs.observe.redaction import keep_from_logs
 from pgjobs.worker.complete.outcome import Outcome, failed, log_end
 from pgjobs.worker.execute.atomic import complete_here
@@ -19,9 +19,8 @@ from pgjobs.worker.run.run import ClaimedJob, Run, Surroundings
 from pgjobs.worker.run.words import is_a
 from pgjobs.worker.run.work import Work
 
-_SQL = Path(__file__).parents[1] / "claim" / "sql"
-_CLAIM_SQL = (_SQL / "claim_one.sql").read_text()
-_CLAIM_NEXT_SQL = (_SQL / "claim_next.sql").read_text()
+_CLAIM_SQL = read_sql("pgjobs.worker.claim", "claim_one")
+_CLAIM_NEXT_SQL = read_sql("pgjobs.worker.claim", "claim_next")
 
 _INLINE = Surroundings(worker_name="inline")
 

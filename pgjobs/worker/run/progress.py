@@ -4,8 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
+from pgjobs.database.sql import read_sql
 from pgjobs.worker.database.connections import EngineConnection
 from pgjobs.worker.logs import engine_logger
 from pgjobs.worker.run.run import Run
@@ -13,7 +13,7 @@ from pgjobs.worker.run.run import Run
 logger = engine_logger(__name__)
 
 MAX_MESSAGE_LENGTH = 200
-PROGRESS_SQL = (Path(__file__).parent / "sql" / "progress.sql").read_text()
+PROGRESS_SQL = read_sql("pgjobs.worker.run", "progress")
 
 
 class ProgressWriter:

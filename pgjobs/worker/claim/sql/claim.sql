@@ -2,7 +2,7 @@
 --
 -- What may run is in three places, each a partial index that holds nothing else:
 --   ready  no lock, no time: pgjobs_job_ready, read in order for each queue that has any; while
---          vacuum is held up, ready_from_floors.sql stands in its place
+--          vacuum is held up, claim_from_floors.sql reads them otherwise
 --   due    a time, which has come: pgjobs_job_due, the first ones of each queue and priority
 --   heads  the first job of a lock, if nothing of that lock runs: pgjobs_job_lock_line and
 --          pgjobs_job_lock_due, hopping from lock to lock (a loose index scan), `looks` locks a
