@@ -27,8 +27,10 @@ class PgjobsConfig(AppConfig):
         from pgjobs import checks  # noqa: F401, PLC0415
         from pgjobs.access.audit.receivers import connect  # noqa: PLC0415
         from pgjobs.database import hanging, timelines  # noqa: F401, PLC0415
+        from pgjobs.observe.records import carry_ids  # noqa: PLC0415
 
         connect()
+        carry_ids()
         _replace_command()
 
 

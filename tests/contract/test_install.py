@@ -50,16 +50,18 @@ class Project:
         return ended.stdout
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[None]:
-        """Run it beside the block, then tell it to stop."""
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, *arguments], cwd=self.root, env=self._environment
-        )
+    def running(self, *arguments: str) -> Iterator[Path]:
+        """Run it beside the block, then tell it to stop; yields the file of what it logs."""
+        log = self.root / "log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, *arguments], cwd=self.root, env=self._environment, stderr=stderr
+            )
         try:
-            yield
+            yield log
         finally:
             process.terminate()
-            assert process.wait() == 0
+            assert process.wait() == 0, log.read_text()
 
 
 @pytest.fixture
@@ -97,10 +99,12 @@ def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> 
     assert "no issues" in project.run("manage.py", "check")
     project.run("manage.py", "migrate", "-v0")
     project.run("manage.py", "shell", "-v0", "-c", DEFER)
-    with project.running("manage.py", "jobs", "worker"):
+    with project.running("manage.py", "jobs", "worker") as log:
         ended = eventually(lambda: _ended(database))
 
     assert ended == ("DONE", "5")
+    (done,) = (line for line in log.read_text().splitlines() if "job done" in line)
+    assert re.search(r"\(task_id=[0-9a-f-]{36} job_id=1 task_name=add attempt=1 ", done)
     written = [line for line in (SETTINGS + TASKS + DEFER).splitlines() if line.strip()]
     assert len(written) <= MOST_LINES
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand
 
 from pgjobs.conf import conf
+from pgjobs.observe.records import FORMAT
 
 
 class Command(BaseCommand):
@@ -27,7 +28,7 @@ class Command(BaseCommand):
 
     def _worker(self, *, arguments: list[str], **_: Any) -> NoReturn:
         """Become the library's command, which has the signals and the status of this process."""
-        program = [sys.executable, "-m", "procrastinate", f"--app={conf.JOBS_WORKER_APP}", "worker"]
+        program = [sys.executable, "-m", "pgjobs.worker", f"--app={conf.JOBS_WORKER_APP}", "worker"]
         self.stdout.flush()
         self.stderr.flush()
         # The interpreter of this command, without a shell: what a person could type.
@@ -39,5 +40,7 @@ def _environment() -> dict[str, str]:
     # The directory of manage.py, which Python put first.
     paths = [os.path.abspath(sys.path[0]), os.environ.get("PYTHONPATH", "")]  # noqa: PTH100
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # For a project whose logging has no handlers: Procrastinate's command then sets up some.
+    environment.setdefault("PROCRASTINATE_LOG_FORMAT", FORMAT)
     # Ours is that of a command; a project may give workers other settings by it.
     return {**environment, "PROCESS_ROLE": "worker"}

@@ -10,6 +10,7 @@ import structlog
 
 from pgjobs.observe.correlation import bind_run, correlated
 from pgjobs.observe.logs import NoJobArguments, formatter
+from pgjobs.observe.records import FORMAT
 
 
 def _record(name: str = "someone.elses.library", **extra: object) -> logging.LogRecord:
@@ -30,6 +31,27 @@ def test_every_line_carries_what_is_bound_and_the_correlation_id() -> None:
     assert (line["correlation_id"], line["job_id"], line["attempt"]) == ("c-1", 7, 1)
     assert (line["level"], line["logger"]) == ("info", "someone.elses.library")
     assert line["timestamp"].endswith("Z")
+
+
+def test_a_format_of_the_project_s_own_may_name_the_ids() -> None:
+    def write() -> str:
+        bind_run(task_id="t-1", job_id=7, task_name="add", attempt=1)
+        with correlated("c-1"):
+            return logging.Formatter(FORMAT).format(_made("in a run"))
+
+    line = contextvars.copy_context().run(write)
+
+    assert (
+        "a line in a run (task_id=t-1 job_id=7 task_name=add attempt=1 correlation_id=c-1)" in line
+    )
+    assert logging.Formatter(FORMAT).format(_made("outside")).endswith("a line outside")
+    assert logging.Formatter("%(task_id)s %(attempt)s").format(_made("")) == "None None"
+
+
+def _made(words: str) -> logging.LogRecord:
+    return logging.getLogger("a.project").makeRecord(
+        "a.project", logging.INFO, "file.py", 1, "a line %s", (words,), None
+    )
 
 
 def test_text_lines_carry_the_same() -> None:
