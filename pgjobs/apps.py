@@ -2,10 +2,12 @@
 
 from types import ModuleType
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 
+LIBRARY = "procrastinate.contrib.django"
 DISCOVERY = "PROCRASTINATE_AUTODISCOVER_MODULE_NAME"
 
 
@@ -22,6 +24,13 @@ class PgjobsConfig(AppConfig):
         if not hasattr(settings, DISCOVERY):
             setattr(settings, DISCOVERY, "")
 
+    def import_models(self) -> None:
+        if not apps.is_installed(LIBRARY):
+            raise ImproperlyConfigured(
+                f'pgjobs needs the tables of Procrastinate: add "{LIBRARY}" to INSTALLED_APPS.'
+            )
+        super().import_models()
+
     def ready(self) -> None:
         # These register themselves, or load models, which need the registry.
         from pgjobs import checks  # noqa: F401, PLC0415
@@ -37,5 +46,5 @@ class PgjobsConfig(AppConfig):
 def _replace_command() -> None:
     """Let `manage.py procrastinate` be ours, whichever of the two apps is named first."""
     commands = get_commands()
-    if commands.get("procrastinate") == "procrastinate.contrib.django":
+    if commands.get("procrastinate") == LIBRARY:
         commands["procrastinate"] = "pgjobs"

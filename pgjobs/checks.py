@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.db import connection
 from django.utils.module_loading import import_string
 
 from pgjobs.conf import SETTINGS, conf
@@ -62,6 +63,21 @@ def check_values(**_options: Any) -> Iterable[CheckMessage]:
         Error(refusal, hint="pgjobs/conf.py says what it is for.", id="jobs.E004")
         for refusal in refusals
         if refusal
+    ]
+
+
+@register("jobs")
+def check_database(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error if jobs would be kept in another database than Postgres."""
+    vendor = connection.vendor
+    if vendor == "postgresql":
+        return []
+    return [
+        Error(
+            f"The default database is {vendor}; jobs are kept in Postgres.",
+            hint='Set DATABASES["default"] to one of the engine "django.db.backends.postgresql".',
+            id="jobs.E006",
+        )
     ]
 
 

@@ -10,4 +10,4 @@ django.setup()
 from procrastinate import cli  # Django comes first
 
 if __name__ == "__main__":
-    cli.main()
+    cli.main()  # type: ignore[no-untyped-call]

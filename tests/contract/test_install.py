@@ -38,7 +38,18 @@ class Project:
 
     def run(self, *arguments: str) -> str:
         """Run Python with these arguments to its end; return what it printed."""
-        ended = subprocess.run(  # noqa: S603
+        ended = self._run(*arguments)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """Run what must fail; return its errors."""
+        ended = self._run(*arguments)
+        assert ended.returncode != 0
+        return ended.stderr
+
+    def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # noqa: S603
             [sys.executable, *arguments],
             cwd=self.root,
             env=self._environment,
@@ -46,8 +57,6 @@ class Project:
             text=True,
             check=False,
         )
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Path]:
@@ -107,6 +116,39 @@ def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> 
     assert re.search(r"\(task_id=[0-9a-f-]{36} job_id=1 task_name=add attempt=1 ", done)
     written = [line for line in (SETTINGS + TASKS + DEFER).splitlines() if line.strip()]
     assert len(written) <= MOST_LINES
+
+
+APPS = ["procrastinate.contrib.django", "pgjobs"]
+
+
+@pytest.mark.parametrize(
+    ("apps", "words"),
+    [
+        (APPS, "The default database is sqlite; jobs are kept in Postgres."),
+        (APPS[1:], 'add "procrastinate.contrib.django" to INSTALLED_APPS'),
+    ],
+)
+def test_what_is_missing_is_named_with_its_cure(
+    project: Project, apps: list[str], words: str
+) -> None:
+    with (project.root / "shop" / "settings.py").open("a") as file:
+        file.write(f"INSTALLED_APPS += {apps}")
+
+    assert words in project.refused("manage.py", "check")
+
+
+@pytest.mark.parametrize("order", [APPS, APPS[::-1]])
+def test_the_order_of_the_apps_does_not_matter(
+    project: Project, database: str, order: list[str]
+) -> None:
+    with (project.root / "shop" / "settings.py").open("a") as file:
+        file.write(_own_settings(database) + f"INSTALLED_APPS += {order}")
+    # Loaded before its time, it would ask for models that are not there yet.
+    models = "from django.contrib.auth.models import User\n"
+    (project.root / "orders" / "tasks.py").write_text(models + TASKS)
+
+    assert "no issues" in project.run("manage.py", "check")
+    assert "manage.py jobs" in project.refused("manage.py", "procrastinate", "worker")
 
 
 def _own_settings(database: str) -> str:

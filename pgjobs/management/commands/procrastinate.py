@@ -25,6 +25,7 @@ class Command(procrastinate.Command):
             raise CommandError(
                 "This worker would end jobs without running them: it knows none of their tasks."
                 f" Nothing was started. Start a worker by: procrastinate --app={module} worker"
+                " (or manage.py jobs worker)"
             )
         if options.get("command") == "defer":
             given = {name: options[name] for name in options.keys() - self._django_options}
