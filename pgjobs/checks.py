@@ -82,6 +82,14 @@ def check_database(**_options: Any) -> Iterable[CheckMessage]:
 
 
 @register("jobs")
+def check_time_zones(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error if times have no zone: those of jobs are compared with the database's."""
+    if settings.USE_TZ:
+        return []
+    return [Error("Times of jobs have a zone.", hint="Set USE_TZ = True.", id="jobs.E007")]
+
+
+@register("jobs")
 def check_discovery(**_options: Any) -> Iterable[CheckMessage]:
     """Return an error if Procrastinate's own discovery is on."""
     if not settings.PROCRASTINATE_AUTODISCOVER_MODULE_NAME:

@@ -10,7 +10,8 @@ class PgjobsApiConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # The receivers load models, which need the registry.
+        # These register themselves, or load models, which need the registry.
+        from pgjobs.api import checks  # noqa: F401, PLC0415
         from pgjobs.api.tokens.receivers import connect  # noqa: PLC0415
 
         connect()

@@ -18,8 +18,9 @@ from psycopg.rows import tuple_row
 
 pytestmark = [pytest.mark.long, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
-PAGE = (PROJECT / "docs" / "install.md").read_text().partition("## One function, or a menu")[0]
-SETTINGS, TASKS, DEFER = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = (PROJECT / "docs" / "install.md").read_text()
+STEPS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS = STEPS[:5]
 DATABASE = """
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", {parameters}}}}}
 """
@@ -116,6 +117,80 @@ def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> 
     assert re.search(r"\(task_id=[0-9a-f-]{36} job_id=1 task_name=add attempt=1 ", done)
     written = [line for line in (SETTINGS + TASKS + DEFER).splitlines() if line.strip()]
     assert len(written) <= MOST_LINES
+
+
+# What a project may say for views of its own.
+REST_FRAMEWORK = """
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.BasicAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.FormParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.BrowsableAPIRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",
+    "DEFAULT_FILTER_BACKENDS": ["rest_framework.filters.SearchFilter"],
+    "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.AcceptHeaderVersioning",
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"anon": "1/day"},
+    "DATETIME_FORMAT": "%d.%m.%Y",
+    "PAGE_SIZE": 3,
+}
+TIME_ZONE = "Asia/Kathmandu"
+DATABASES["default"]["ATOMIC_REQUESTS"] = True
+"""
+ASK = """
+import json
+from django.contrib.auth.models import User
+from django.test import Client
+from pgjobs import owned_by
+from orders.tasks import add
+
+user = User.objects.create_user("ada", password="a long password")
+with owned_by(user.pk):
+    task_id = add.defer(left=2, right=3).task_id
+client = Client()
+JSON = "application/json"
+body = {"username": "ada", "password": "a long password", "name": "a test"}
+made = client.post("/api/tokens/", json.dumps(body), content_type=JSON)
+who = {"headers": {"Authorization": "Token " + made.json()["token"]}}
+def tell(path, **who):
+    answer = client.get(path, **who)
+    print(answer.status_code, answer.headers["Content-Type"], answer.content.decode())
+print(made.status_code)
+tell("/api/tasks/")
+tell("/api/tasks/" + str(made.json()["id"]) + "/", **who)
+tell("/api/tasks/", **who)
+tell(f"/api/tasks/{task_id}/status/", **who)
+print(client.get("/api/schema/").status_code)
+path = f"/api/tasks/{task_id}/cancel/"
+print(*(client.post(path, "{}", JSON, **who).status_code for _ in range(2)))
+"""
+
+
+def test_the_api_is_the_same_whatever_a_project_says_of_its_own(
+    project: Project, database: str
+) -> None:
+    with (project.root / "shop" / "settings.py").open("a") as file:
+        file.write(_own_settings(database) + SETTINGS + API_SETTINGS + REST_FRAMEWORK)
+        file.write('ALLOWED_HOSTS = ["testserver"]\n')
+    with (project.root / "shop" / "urls.py").open("a") as file:
+        file.write("from django.urls import include\n" + API_URLS)
+    (project.root / "orders" / "tasks.py").write_text(TASKS)
+    assert "no issues" not in project.run("manage.py", "check")
+    project.run("manage.py", "migrate", "-v0")
+
+    made, stranger, missing, listed, status, described, cancelled = project.run(
+        "manage.py", "shell", "-v0", "-c", ASK
+    ).splitlines()
+
+    assert made == "201"
+    assert stranger.startswith("401 application/problem+json")
+    assert missing.startswith("404 application/problem+json")
+    assert listed.startswith('200 application/json {"next":null,"previous":null,"results":[{"id":')
+    assert re.search(r'"created_at":"[0-9-]+T[0-9:.]+Z"', listed)
+    assert status.startswith("200 application/json")
+    assert '"status":"PENDING"' in status
+    assert described == "404"
+    assert cancelled == "200 409"
 
 
 APPS = ["procrastinate.contrib.django", "pgjobs"]

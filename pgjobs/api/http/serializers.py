@@ -1,9 +1,11 @@
-"""The base of every request schema."""
+"""The bases of what is taken and what is shown."""
 
-from typing import Any
+from datetime import UTC
+from typing import Any, ClassVar
 
+from django.db import models
 from django.utils.translation import gettext as _
-from rest_framework import serializers
+from rest_framework import ISO_8601, serializers
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -83,3 +85,19 @@ class BulkAcceptedOutput(serializers.Serializer[Any]):
     task_ids = serializers.ListField(
         child=serializers.UUIDField(), read_only=True, help_text="In the order of the items."
     )
+
+
+class UtcDateTimeField(serializers.DateTimeField):
+    """A time in UTC as RFC 3339 writes it, whatever TIME_ZONE and REST_FRAMEWORK say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(format=ISO_8601, input_formats=[ISO_8601], default_timezone=UTC, **options)
+
+
+class OutputSerializer[M: models.Model](serializers.ModelSerializer[M]):
+    """Shows a row; its times are in UTC."""
+
+    serializer_field_mapping: ClassVar = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.DateTimeField: UtcDateTimeField,
+    }

@@ -7,9 +7,12 @@ from django.utils.translation import get_language
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
+
+from pgjobs.api.checks import describes
 
 RENDERERS = {kind.format: kind for kind in (OpenApiYamlRenderer, OpenApiJsonRenderer)}
 
@@ -24,6 +27,8 @@ class SchemaApi(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
+        if not describes():
+            raise NotFound
         renderer = request.accepted_renderer
         return HttpResponse(
             _document(renderer.format, get_language()), content_type=renderer.media_type

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from pgjobs.api.http.serializers import StrictSerializer
+from pgjobs.api.http.serializers import OutputSerializer, StrictSerializer, UtcDateTimeField
 from pgjobs.defer.options import MAX_TAG_LENGTH, MAX_TAGS
 from pgjobs.tracking import selectors
 from pgjobs.tracking.models import Attempt, AttemptKind, Tag, Task
@@ -107,16 +107,12 @@ class TaskFilterInput(StrictSerializer):
         max_length=128, required=False, help_text="What it is about, such as `user`."
     )
     related_id = serializers.CharField(max_length=128, required=False, help_text="Which one.")
-    created_after = serializers.DateTimeField(
+    created_after = UtcDateTimeField(
         required=False, help_text="Accepted at this time or later; UTC if no offset is given."
     )
-    created_before = serializers.DateTimeField(
-        required=False, help_text="Accepted before this time."
-    )
-    finished_after = serializers.DateTimeField(
-        required=False, help_text="Ended at this time or later."
-    )
-    finished_before = serializers.DateTimeField(required=False, help_text="Ended before this time.")
+    created_before = UtcDateTimeField(required=False, help_text="Accepted before this time.")
+    finished_after = UtcDateTimeField(required=False, help_text="Ended at this time or later.")
+    finished_before = UtcDateTimeField(required=False, help_text="Ended before this time.")
 
 
 @extend_schema_field(ARGUMENTS)
@@ -124,12 +120,12 @@ class ArgumentsField(serializers.JSONField):
     """An object of any shape."""
 
 
-class TaskRowOutput(serializers.ModelSerializer[Task]):
+class TaskRowOutput(OutputSerializer[Task]):
     """One row of a list."""
 
     status = serializers.ChoiceField(choices=TaskStatus.choices, read_only=True)
     progress = serializers.SerializerMethodField()
-    updated_at = serializers.DateTimeField(
+    updated_at = UtcDateTimeField(
         source="last_change_at", read_only=True, help_text="Last start, progress, retry or end."
     )
 
@@ -170,7 +166,7 @@ class TaskDetailOutput(TaskStatusOutput):
     tags = serializers.SlugRelatedField[Tag](
         many=True, slug_field="name", read_only=True, help_text="What its caller may find it by."
     )
-    started_at = serializers.DateTimeField(
+    started_at = UtcDateTimeField(
         source="last_start_at",
         read_only=True,
         allow_null=True,
@@ -196,7 +192,7 @@ class TaskDetailOutput(TaskStatusOutput):
         return selectors.task_error(task)
 
 
-class AttemptOutput(serializers.ModelSerializer[Attempt]):
+class AttemptOutput(OutputSerializer[Attempt]):
     """One run that came to no end of the task."""
 
     kind = serializers.ChoiceField(

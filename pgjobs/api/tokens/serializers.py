@@ -6,7 +6,12 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from pgjobs.access.hashing import MAX_PASSWORD_LENGTH
-from pgjobs.api.http.serializers import StrictCharField, StrictSerializer
+from pgjobs.api.http.serializers import (
+    OutputSerializer,
+    StrictCharField,
+    StrictSerializer,
+    UtcDateTimeField,
+)
 from pgjobs.api.tokens.models import Scope, Terms
 
 
@@ -42,11 +47,11 @@ class TokenInput(StrictSerializer):
     )
 
 
-class TokenOutput(serializers.ModelSerializer[Terms]):
+class TokenOutput(OutputSerializer[Terms]):
     """A token, without what lets in."""
 
-    created_at = serializers.DateTimeField(source="token.created", read_only=True)
-    expires_at = serializers.DateTimeField(
+    created_at = UtcDateTimeField(source="token.created", read_only=True)
+    expires_at = UtcDateTimeField(
         source="token.expiry", read_only=True, allow_null=True, help_text="null: never."
     )
 

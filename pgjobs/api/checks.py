@@ -1,0 +1,29 @@
+"""System checks of the API: what of it depends on the project's settings."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.checks import CheckMessage, Warning, register  # noqa: A004 # Django's word
+from drf_spectacular.openapi import AutoSchema
+from rest_framework.settings import api_settings
+
+SCHEMA_CLASS = "pgjobs.api.openapi.schema.ApiSchema"
+
+
+@register("jobs")
+def check_description(**_options: Any) -> Iterable[CheckMessage]:
+    """Return a warning if views cannot be described as the project's settings are."""
+    if describes():
+        return []
+    return [
+        Warning(
+            "The API is not described at its schema/: REST_FRAMEWORK has another schema class.",
+            hint=f'Set REST_FRAMEWORK["DEFAULT_SCHEMA_CLASS"] = "{SCHEMA_CLASS}".',
+            id="jobs.W001",
+        )
+    ]
+
+
+def describes() -> bool:
+    """Tell whether views are described by drf-spectacular, which is chosen as they are loaded."""
+    return issubclass(api_settings.DEFAULT_SCHEMA_CLASS, AutoSchema)
