@@ -26,4 +26,5 @@ def check_description(**_options: Any) -> Iterable[CheckMessage]:
 
 def describes() -> bool:
     """Tell whether views are described by drf-spectacular, which is chosen as they are loaded."""
-    return issubclass(api_settings.DEFAULT_SCHEMA_CLASS, AutoSchema)
+    kind: Any = api_settings.DEFAULT_SCHEMA_CLASS
+    return issubclass(kind, AutoSchema)
