@@ -15,7 +15,6 @@ __all__ = [
     "delete_user",
     "get_user",
     "list_users",
-    "prune_ended_tasks",
     "recover_unsent_activation_emails",
     "send_account_reminder",
     "send_activation_email",
@@ -63,16 +62,8 @@ class UserChanged(TypedDict):
     message: str
 
 
-# Upkeep is no good behind the work it is for.
-BEFORE_OTHERS = 1000
-
 # What a mail server that is away or busy comes to.
 MAIL_ERRORS = (*TRANSIENT_ERRORS, smtplib.SMTPException, OSError)
-
-
-@declare(queue="upkeep", priority=BEFORE_OTHERS, lock="prune_ended_tasks")
-def prune_ended_tasks(timestamp: int) -> None:
-    """Delete what ended longer ago than it is kept; scheduled every minute."""
 
 
 @declare(queue="debug")

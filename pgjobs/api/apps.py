@@ -15,3 +15,9 @@ class PgjobsApiConfig(AppConfig):
         from pgjobs.api.tokens.receivers import connect  # noqa: PLC0415
 
         connect()
+
+    def jobs_prune(self, until: float) -> dict[str, int]:
+        """Delete the keys that are kept no longer; part of the library's upkeep."""
+        from pgjobs.api.keys.services import keys_prune  # noqa: PLC0415
+
+        return {"pruned_keys": keys_prune(until=until)}

@@ -110,7 +110,7 @@ def test_library_app_is_installed_without_its_discovery() -> None:
 def test_menu_offers_app_and_one_name_a_task() -> None:
     names = {
         "create_user", "debug_task", "delete_user", "get_user", "list_users",
-        "prune_ended_tasks", "recover_unsent_activation_emails", "send_activation_email",
+        "recover_unsent_activation_emails", "send_activation_email",
         "send_account_reminder", "send_password_reset_email", "delete_unactivated_accounts",
         "update_user",
     }  # fmt: skip

@@ -126,24 +126,24 @@ def test_a_batch_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch
 def test_no_batch_begins_after_the_time_is_up_and_the_next_run_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tasks import upkeep
+    from pgjobs import upkeep
 
     _ended(31)
     monkeypatch.setattr(upkeep, "PRUNE_SECONDS", 0.0)
 
-    assert upkeep.prune_ended_tasks(timestamp=0)["pruned"] == 0
+    assert upkeep.prune(timestamp=0)["pruned"] == 0
     assert "1 are left that ended too long ago" in caplog.text
 
     monkeypatch.undo()
-    assert upkeep.prune_ended_tasks(timestamp=0)["pruned"] == 1
+    assert upkeep.prune(timestamp=0)["pruned"] == 1
 
 
 def test_jobs_without_a_task_are_looked_for_once_an_hour() -> None:
-    from tasks.upkeep import prune_ended_tasks
+    from pgjobs.upkeep import prune
 
     def looks_for_jobs(timestamp: int) -> bool:
         with CaptureQueriesContext(connection) as captured:
-            prune_ended_tasks(timestamp=timestamp)
+            prune(timestamp=timestamp)
         return any("procrastinate_events" in query["sql"] for query in captured)
 
     assert [minute for minute in range(60) if looks_for_jobs(60 * minute)] == [20]

@@ -205,12 +205,12 @@ def test_a_key_past_its_time_is_taken_over_and_pruned(monkeypatch: pytest.Monkey
 
 
 def test_the_nightly_upkeep_prunes_keys() -> None:
-    from tasks.upkeep import prune_ended_tasks
+    from pgjobs.upkeep import prune
 
     once(REQUEST, write)
     _age(hours=25)
 
-    assert prune_ended_tasks(timestamp=0) == {"pruned": 0, "pruned_keys": 1, "pruned_entries": 0}
+    assert prune(timestamp=0) == {"pruned": 0, "pruned_keys": 1, "pruned_entries": 0}
 
 
 def _age(*, hours: int) -> None:
