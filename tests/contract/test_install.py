@@ -119,6 +119,34 @@ def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> 
     assert len(written) <= MOST_LINES
 
 
+def test_init_shows_what_is_missing_and_writes_it_when_told_to(
+    project: Project, database: str
+) -> None:
+    with (project.root / "shop" / "settings.py").open("a") as file:
+        file.write(_own_settings(database) + SETTINGS)
+    wanted = ("manage.py", "jobs", "init", "--api", "--worker-package")
+
+    shown = project.run(*wanted)
+    assert not (project.root / "Procfile").exists()
+    written = project.run(*wanted, "--apply")
+
+    assert shown.replace("# To", "# Written to") == written
+    assert project.run(*wanted) == "Nothing is missing.\n"
+    project.run("manage.py", "check")
+    project.run("manage.py", "migrate", "-v0")
+    (project.root / "tasks" / "sums.py").write_text(
+        "from orders.tasks import add\nfrom tasks import app\n\n\n"
+        "@app.implements(add)\ndef add(left: int, right: int): return {'sum': left + right}\n"
+    )
+    stub = (
+        "from pgjobs import declare\n\n\n@declare(queue='q')\ndef add(left: int, right: int): ...\n"
+    )
+    (project.root / "orders" / "tasks.py").write_text(stub)
+    project.run("manage.py", "shell", "-v0", "-c", DEFER)
+    with project.running("-m", "procrastinate", "--app=tasks.app", "worker"):
+        assert eventually(lambda: _ended(database)) == ("DONE", "5")
+
+
 # What a project may say for views of its own.
 REST_FRAMEWORK = """
 REST_FRAMEWORK = {

@@ -8,16 +8,23 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand
 
 from pgjobs.conf import conf
+from pgjobs.installing import missing_pieces
 from pgjobs.observe.records import FORMAT
 
 
 class Command(BaseCommand):
-    help = "Work jobs: `manage.py jobs worker` is `procrastinate --app=... worker`."
+    help = "Set a project up for jobs, and work them."
     # The worker checks what it needs itself, and waits for a database that is away.
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        init = actions.add_parser("init", help="show the lines that the project lacks")
+        init.add_argument("--apply", action="store_true", help="write them into its files")
+        init.add_argument("--api", action="store_true", help="those of the HTTP API as well")
+        init.add_argument(
+            "--worker-package", action="store_true", help="a package `tasks` for the worker's code"
+        )
         worker = actions.add_parser(
             "worker", help="work jobs until it is told to stop", prefix_chars="\0", add_help=False
         )
@@ -25,6 +32,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         getattr(self, f"_{action}")(**options)
+
+    def _init(self, *, apply: bool, api: bool, worker_package: bool, **_: Any) -> None:
+        pieces = missing_pieces(api=api, worker_package=worker_package)
+        if not pieces:
+            self.stdout.write("Nothing is missing.")
+        for piece in pieces:
+            self.stdout.write(f"# {'Written to' if apply else 'To'} {piece.path}:\n{piece.lines}")
+            if apply:
+                piece.write()
 
     def _worker(self, *, arguments: list[str], **_: Any) -> NoReturn:
         """Become the library's command, which has the signals and the status of this process."""
