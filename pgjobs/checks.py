@@ -41,7 +41,11 @@ def check_menu(**_options: Any) -> Iterable[CheckMessage]:
     except AppError as error:
         sentences = [str(error)]
     return [
-        Error(sentence, hint="Compare myapp/tasks.py with the modules in tasks/.", id="jobs.E001")
+        Error(
+            sentence,
+            hint="Compare what tasks.py declares with what the worker implements.",
+            id="jobs.E001",
+        )
         for sentence in sentences
     ]
 

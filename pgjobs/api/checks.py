@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register  # noqa: A004 # Django's word
-from drf_spectacular.openapi import AutoSchema
-from rest_framework.settings import api_settings
 
 SCHEMA_CLASS = "pgjobs.api.openapi.schema.ApiSchema"
 
@@ -26,5 +24,9 @@ def check_description(**_options: Any) -> Iterable[CheckMessage]:
 
 def describes() -> bool:
     """Tell whether views are described by drf-spectacular, which is chosen as they are loaded."""
+    # Loaded here: the schema is for those who ask for it, and workers load this module too.
+    from drf_spectacular.openapi import AutoSchema  # noqa: PLC0415
+    from rest_framework.settings import api_settings  # noqa: PLC0415
+
     kind: Any = api_settings.DEFAULT_SCHEMA_CLASS
     return issubclass(kind, AutoSchema)

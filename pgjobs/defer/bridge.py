@@ -400,7 +400,9 @@ def _build_app() -> Any:
         """Defers and looks up jobs over Django's connection; works none."""
 
         async def run_worker_async(self, **_options: Any) -> None:
-            raise RuntimeError("This app only defers. Run: procrastinate --app=tasks.app worker")
+            raise RuntimeError(
+                f"This app only defers. Run: procrastinate --app={conf.JOBS_WORKER_APP} worker"
+            )
 
     return BridgeApp(connector=DjangoConnector())
 

@@ -12,8 +12,8 @@ from watchfiles import Change, DefaultFilter, watch
 
 from pgjobs.dev.console import Console
 
-# Packages of the project, watched with everything below them, and single files of its root.
-DIRECTORIES = ("myapp", "myproj", "pgjobs", "tasks")
+# Directories with code are watched, with everything below them, but for these.
+NOT_LOADED = frozenset({"benchmarks", "docs", "tests", "var"})
 ROOT_FILES = frozenset({"Procfile", ".env"})
 SUFFIXES = frozenset({".py", ".html", ".txt", ".css", ".js", ".svg", ".sql", ".mo"})
 
@@ -30,8 +30,7 @@ def watching(root: Path, edits: Edits, console: Console) -> Iterator[None]:
     # The launcher says what changed; the library would say it once more.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     root, stop = root.resolve(), Event()
-    packages = [path for name in DIRECTORIES if (path := root / name).is_dir()]
-    sources = watch(*packages, watch_filter=SourceFilter(), stop_event=stop)
+    sources = watch(*_code_of(root), watch_filter=SourceFilter(), stop_event=stop)
     # A file that editors replace can only be watched through its directory.
     root_files = watch(root, watch_filter=_is_root_file, stop_event=stop, recursive=False)
     hand_over = partial(_hand_over, root=root, edits=edits, console=console)
@@ -44,6 +43,16 @@ def watching(root: Path, edits: Edits, console: Console) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join(END_SECONDS)
+
+
+def _code_of(root: Path) -> list[Path]:
+    """Return the directories of a project that its processes load from."""
+    directories = {path.parent for path in root.glob("*/*.py")}
+    return sorted(
+        path
+        for path in directories
+        if path.name not in NOT_LOADED and not path.name.startswith(".")
+    )
 
 
 class SourceFilter(DefaultFilter):

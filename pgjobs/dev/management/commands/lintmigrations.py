@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess  # nosec B404 # runs the linter
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -32,9 +33,14 @@ class Command(BaseCommand):
             raise CommandError("squawk found problems in the migrations.")
 
 
+def _is_of_project(path: Path) -> bool:
+    """Tell whether an app stands in the checkout, and was not installed into it."""
+    return path.is_relative_to(settings.BASE_DIR) and not path.is_relative_to(sys.prefix)
+
+
 def _write_sql(folder: Path) -> Iterator[Path]:
     for config in apps.get_app_configs():
-        if not config.name.startswith(("pgjobs", "myapp.")):
+        if not _is_of_project(Path(config.path)):
             continue
         for file in sorted(Path(config.path, "migrations").glob("[0-9]*.py")):
             output = StringIO()
