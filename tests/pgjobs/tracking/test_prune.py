@@ -100,7 +100,7 @@ def test_the_batch_is_found_by_its_index() -> None:
     with connection.cursor() as cursor:
         # A table of ten rows needs no index; the question is whether the index serves.
         # What was found may be joined in any way that does not sort it.
-        for other in ("seqscan", "bitmapscan", "mergejoin"):
+        for other in ("seqscan", "bitmapscan", "mergejoin", "sort"):
             cursor.execute(f"SET LOCAL enable_{other} = off")
         parameters: dict[str, Any] = {"age": MONTH, "batch": 1000, "last": "-infinity"}
         cursor.execute("EXPLAIN " + services._PRUNE_SQL, parameters)
