@@ -12,6 +12,7 @@ SWAGGER_UI_FILES = "drf_spectacular_sidecar"
 class SwaggerPage(SpectacularSwaggerSplitView):
     """Swagger UI, its script and styles in files of their own: the content policy stays strict."""
 
+    url_name = "pgjobs:schema"
     template_name = "dashboard/docs.html"
     authentication_classes = ()
     permission_classes = (AllowAny,)
