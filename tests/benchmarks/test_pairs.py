@@ -87,7 +87,7 @@ def test_a_pair_of_the_last_commit_and_this_tree_is_measured() -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    engine = Path("tasks", "engine", "__init__.py")
+    engine = Path("pgjobs", "worker", "__init__.py")
     assert f", {sides.CHECKOUT / engine}\npairs: B is " in done.stdout
     assert f", {ROOT / engine}\n" in done.stdout
     kept = journal.read(RESULTS)[before:]
