@@ -44,7 +44,13 @@ class PgjobsConfig(AppConfig):
 
 
 def _replace_command() -> None:
-    """Let `manage.py procrastinate` be ours, whichever of the two apps is named first."""
+    """Let `manage.py procrastinate` be ours, where the other app is named first.
+
+    Only there: to list the commands is to look into every app.
+    """
+    names = [config.name for config in apps.get_app_configs()]
+    if names.index(LIBRARY) > names.index("pgjobs"):
+        return
     commands = get_commands()
     if commands.get("procrastinate") == LIBRARY:
         commands["procrastinate"] = "pgjobs"

@@ -16,9 +16,7 @@ from myapp import tasks as menu  # Django comes first
 from pgjobs.defer.discovery import declared_specs, worker_modules
 from pgjobs.worker.app import JobsApp
 
-# Every module beside this one holds task functions; the engine is a package and holds none.
-_task_modules = [
-    f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if not module.ispkg
-]
+# Every module beside this one holds task functions.
+_task_modules = [f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)]
 
 app = JobsApp(specs=declared_specs(menu), import_paths=[*_task_modules, *worker_modules()])

@@ -6,19 +6,17 @@ says what its Python costs.
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
 from benchmarks.mark import mark
-from pgjobs import worker
+from pgjobs.database.sql import read_sql
 
 BATCH = 100
-ENGINE = Path(worker.__file__).parent
-CLAIM = (ENGINE / "claim" / "sql" / "claim.sql").read_text()
-COMPLETE = (ENGINE / "complete" / "sql" / "complete.sql").read_text()
+CLAIM = read_sql("pgjobs.worker.claim", "claim")
+COMPLETE = read_sql("pgjobs.worker.complete", "complete")
 
 
 def main() -> None:

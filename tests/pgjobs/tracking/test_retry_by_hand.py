@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +15,7 @@ from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 from programs import eventually
 
+from pgjobs.database.sql import read_sql
 from pgjobs.defer.bridge import AlreadyWaitingError, Deferred
 from pgjobs.testing import run_jobs as run_inline
 from pgjobs.tracking import services
@@ -363,7 +363,7 @@ def test_of_two_who_retry_at_once_one_is_refused(
     assert kinds.count("retried") == (1 if fenced else 2)
 
 
-END_OUTSIDE_SQL = (Path(reaper.__file__).parent / "sql" / "end_outside.sql").read_text()
+END_OUTSIDE_SQL = read_sql("pgjobs.worker.alive", "end_outside")
 UNFENCED_END_SQL = END_OUTSIDE_SQL.replace(" AND task.updated_at = seen.updated_at", "")
 
 
