@@ -8,7 +8,7 @@ from django.db.models.signals import post_migrate
 class AccessConfig(AppConfig):
     name = "myapp.access"
     label = "access"
-    # Settings of ours by the prefix of the library's: its check knows them by this.
+    # Settings of this app that begin with JOBS_: the library's check accepts them.
     jobs_settings = frozenset({"JOBS_TOKEN_DAYS"})
 
     def ready(self) -> None:

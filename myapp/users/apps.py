@@ -6,7 +6,7 @@ from django.apps import AppConfig
 class UsersConfig(AppConfig):
     name = "myapp.users"
     label = "users"
-    # Settings of ours by the prefix of the library's: its check knows them by this.
+    # Settings of this app that begin with JOBS_: the library's check accepts them.
     jobs_settings = frozenset(
         {
             "JOBS_ACTIVATION_LINK_HOURS",
