@@ -177,20 +177,8 @@ due_group (queue_name, priority) AS (
 SELECT
     job.*,
     task.id AS task_id, task.owner_id, task.permission, task.correlation_id,
-    CASE WHEN job.attempts > 0 THEN (
-        -- Sent back by hand, a job starts counting anew: by the Attempt `retried` of our own, or by
-        -- the event of the library, which leaves none.
-        SELECT count(*) FROM pgjobs_attempt AS attempt
-        WHERE attempt.task_id = task.id AND attempt.kind = 'failed'
-          AND attempt.number > coalesce((
-              SELECT max(number) FROM pgjobs_attempt
-              WHERE task_id = task.id AND kind = 'retried'
-          ), 0)
-          AND attempt.finished_at > coalesce((
-              SELECT max(event.at) FROM procrastinate_events AS event
-              WHERE event.job_id = job.id AND event.type = 'retried'
-          ), '-infinity')
-    ) ELSE 0 END AS failed_runs,
+    CASE WHEN job.attempts > 0 THEN pgjobs_attempts_since_retry(task.id, job.id, 'failed')
+        ELSE 0 END AS failed_runs,
     clock_timestamp() AS started_at,
     CASE WHEN (SELECT count(*) FROM chosen) < %(slots)s THEN extract(epoch FROM (
         SELECT min(scheduled_at)

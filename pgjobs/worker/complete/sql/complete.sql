@@ -29,18 +29,8 @@ WITH clock AS MATERIALIZED (
              AND (
                  SELECT CASE WHEN task.id IS NULL THEN
                      CASE outcome.attempt_kind WHEN 'crashed' THEN job.attempts ELSE 0 END
-                 ELSE (
-                     SELECT count(*) FROM pgjobs_attempt AS attempt
-                     WHERE attempt.task_id = task.id AND attempt.kind = outcome.attempt_kind
-                       AND attempt.number > coalesce((
-                           SELECT max(number) FROM pgjobs_attempt
-                           WHERE task_id = task.id AND kind = 'retried'
-                       ), 0)
-                       AND attempt.finished_at > coalesce((
-                           SELECT max(event.at) FROM procrastinate_events AS event
-                           WHERE event.job_id = outcome.job_id AND event.type = 'retried'
-                       ), '-infinity')
-                 ) END
+                 ELSE pgjobs_attempts_since_retry(task.id, outcome.job_id, outcome.attempt_kind)
+                 END
                  FROM (SELECT) AS always
                  LEFT JOIN pgjobs_task AS task ON task.job_id = outcome.job_id
              ) + 1 >= CASE outcome.attempt_kind
