@@ -1,11 +1,12 @@
 """Retry policies: how often a failed task runs again, and how long it waits."""
 
 import asyncio
-import random
 from dataclasses import dataclass
 
 from django.db import InterfaceError, OperationalError
 
+from pgjobs.database.backoff import jittered
+from pgjobs.database.read_only import is_read_only_error
 from pgjobs.errors import AppError
 
 # Faults of the surroundings that time cures; anything else would only fail again.
@@ -17,8 +18,6 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
 )
 # So often a wait grows: doubled so often, even a microsecond is more than an hour.
 MAX_GROWTHS = 32
-# Postgres, in the middle of a failover; Django gives it no class of its own (InternalError).
-READ_ONLY = "25006"
 
 
 class BadRetryPolicyError(AppError):
@@ -71,15 +70,12 @@ class RetryPolicy:
         # The bound keeps the power from growing for ever.
         growth = self.factor ** min(failed_runs - 1, MAX_GROWTHS)
         ceiling = min(self.cap_seconds, self.base_seconds * growth)
-        return random.uniform(0, ceiling)  # noqa: S311 # nosec B311 # spread, not secrecy
+        return jittered(ceiling)
 
     def _covers(self, error: BaseException) -> bool:
-        return isinstance(error, self.on) or (only_reads(error) and OperationalError in self.on)
+        if isinstance(error, self.on):
+            return True
+        return OperationalError in self.on and is_read_only_error(error)
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)
-
-
-def only_reads(error: BaseException | None) -> bool:
-    """Tell whether the server refused to write because it only reads, to Django's users."""
-    return getattr(getattr(error, "__cause__", None), "sqlstate", None) == READ_ONLY

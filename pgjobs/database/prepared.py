@@ -10,6 +10,8 @@ from weakref import WeakSet
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.utils import CursorWrapper
 
+from pgjobs.database.pooler import PID_SQL, is_pooled
+
 # Connections of psycopg that were asked who they talk to.
 _asked: WeakSet[Any] = WeakSet()
 
@@ -26,7 +28,7 @@ def prepared_cursor(using: str | None = None) -> CursorWrapper:
     raw = connection.connection
     if raw not in _asked:
         _asked.add(raw)
-        if raw.prepare_threshold is not None and _is_pooled(connection):
+        if raw.prepare_threshold is not None and is_pooled(raw, _pid(connection)):
             raw.prepare_threshold = None
     # Here and not above: it loads psycopg, and a web process may only mean to defer some day.
     from django.db.backends.postgresql.base import ServerBindingCursor  # noqa: PLC0415
@@ -39,13 +41,8 @@ def prepared_cursor(using: str | None = None) -> CursorWrapper:
     return connection.make_cursor(cursor)
 
 
-def _is_pooled(connection: Any) -> bool:
-    """Tell whether somebody stands between us and the server, who tells of a process of his own.
-
-    He may give each transaction another server process, which knows nothing of what was prepared.
-    """
+def _pid(connection: Any) -> int:
     # No query of Django's, whose number tests assert.
-    raw = connection.connection
     with connection.wrap_database_errors:
-        ((pid,),) = raw.execute("SELECT pg_backend_pid()").fetchall()
-    return bool(pid != raw.info.backend_pid)
+        ((pid,),) = connection.connection.execute(PID_SQL).fetchall()
+    return int(pid)

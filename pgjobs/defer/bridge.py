@@ -26,6 +26,7 @@ from pgjobs.conf import conf
 from pgjobs.contract.arguments import REDACTED, Arguments, ArgumentsRefusedError
 from pgjobs.contract.context import CONTEXT_PARAMETER, TaskContext
 from pgjobs.contract.json_values import JSON, JSONTooLargeError, dump_json
+from pgjobs.contract.lengths import MAX_RELATED_ID_LENGTH, MAX_TASK_NAME_LENGTH
 from pgjobs.contract.retries import NO_RETRY, TRANSIENT_ERRORS, BadRetryPolicyError, RetryPolicy
 from pgjobs.defer.deferral import (
     AlreadyWaitingError,
@@ -70,8 +71,6 @@ __all__ = [
 
 type Operation = Literal["CREATE", "READ", "UPDATE", "DELETE"]
 
-MAX_TASK_NAME_LENGTH = 128
-MAX_RELATED_ID_LENGTH = 128
 DEFAULT_RETRY = RetryPolicy()
 DEFAULT_QUEUE = "default"
 

@@ -32,6 +32,10 @@ _DEFER_SQL = read_sql("pgjobs.defer", "defer")
 _DEFER_MANY_SQL = read_sql("pgjobs.defer", "defer_many")
 
 
+# Procrastinate's: at most one job that waits for each queueing lock.
+QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
+
+
 class AlreadyWaitingError(AppError):
     """A job with the queueing lock {queueing_lock} is waiting already."""
 

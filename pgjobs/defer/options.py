@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 from django.utils.timezone import is_naive
 
 from pgjobs.contract.json_values import text_refusal
+from pgjobs.contract.lengths import MAX_TAG_LENGTH
 from pgjobs.errors import AppError
 
 # Procrastinate notifies on a channel named after the queue; Postgres allows a channel 63 bytes.
@@ -16,7 +17,6 @@ MAX_QUEUE_NAME_BYTES = 40
 MAX_LOCK_LENGTH = 255
 PRIORITIES = range(-(2**31), 2**31)
 MAX_TAGS = 10
-MAX_TAG_LENGTH = 64
 # Due times that every program reads back, in any time zone; Python's datetime ends with year 9999.
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 DELAY_UNITS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds")

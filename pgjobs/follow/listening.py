@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs.conf import conf
 from pgjobs.database.backoff import Backoff
+from pgjobs.database.pooler import PID_SQL, is_pooled
 from pgjobs.database.timelines import check_async
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Listener:
         """Listen until the connection ends; return only where listening is of no use."""
         async with await psycopg.AsyncConnection.connect(**_parameters()) as connection:
             await check_async(connection)
-            if await _is_lent(connection):
+            if is_pooled(connection, await _pid(connection)):
                 self._complain("a transaction pooler is in between: set JOBS_WORKER_DATABASE_URL")
                 return
             await connection.execute(_LISTEN_SQL)
@@ -80,10 +81,9 @@ class Listener:
             )
 
 
-async def _is_lent(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Tell whether a pooler is in between: the server process is not the one it told us of."""
-    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
-    return row is not None and row[0] != connection.info.backend_pid
+async def _pid(connection: psycopg.AsyncConnection[Any]) -> int:
+    ((pid,),) = await (await connection.execute(PID_SQL)).fetchall()
+    return int(pid)
 
 
 def _parameters() -> dict[str, Any]:

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from pgjobs.contract.lengths import MAX_CORRELATION_ID_LENGTH
+
 UNKNOWN = "unknown"
-MAX_LENGTH = 128
 
 _current: ContextVar[str] = ContextVar("correlation_id", default=UNKNOWN)
 _run: ContextVar[Mapping[str, Any]] = ContextVar("run_ids", default={})  # noqa: B039 # never changed
@@ -45,6 +46,6 @@ def run_ids() -> Mapping[str, Any]:
 
 def accepted_or_new(offered: str | None) -> str:
     """Return `offered` when it is printable text of 1 to 128 characters, else a new id."""
-    if offered and len(offered) <= MAX_LENGTH and offered.isprintable():
+    if offered and len(offered) <= MAX_CORRELATION_ID_LENGTH and offered.isprintable():
         return offered
     return uuid.uuid4().hex

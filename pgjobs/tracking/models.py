@@ -21,6 +21,17 @@ from django.db.models import (
 from django.db.models.functions import Coalesce, Greatest
 from procrastinate.contrib.django.models import ProcrastinateEvent
 
+from pgjobs.contract.lengths import (
+    MAX_CORRELATION_ID_LENGTH,
+    MAX_ERROR_CLASS_LENGTH,
+    MAX_PROGRESS_MESSAGE_LENGTH,
+    MAX_QUEUE_COLUMN_LENGTH,
+    MAX_RELATED_ID_LENGTH,
+    MAX_RELATED_TABLE_LENGTH,
+    MAX_TAG_LENGTH,
+    MAX_TASK_NAME_LENGTH,
+    MAX_WORKER_NAME_LENGTH,
+)
 from pgjobs.tracking.states import (
     FINAL,
     JOB_WAITS,
@@ -126,11 +137,15 @@ class Task(models.Model):
         null=True,
         related_name="task",
     )
-    task_name = models.CharField(max_length=128)
-    queue_name = models.CharField(max_length=128)
+    task_name = models.CharField(max_length=MAX_TASK_NAME_LENGTH)
+    queue_name = models.CharField(max_length=MAX_QUEUE_COLUMN_LENGTH)
     input_data = models.JSONField(help_text="The arguments, sensitive ones redacted.")
-    related_table = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: no subject
-    related_id = models.CharField(max_length=128, null=True)  # noqa: DJ001 # null: not known yet
+    related_table = models.CharField(  # noqa: DJ001 # null: no subject
+        max_length=MAX_RELATED_TABLE_LENGTH, null=True
+    )
+    related_id = models.CharField(  # noqa: DJ001 # null: not known yet
+        max_length=MAX_RELATED_ID_LENGTH, null=True
+    )
     operation = models.CharField(max_length=16, null=True)  # noqa: DJ001 # null: outside CRUD
     # No constraint: a job that runs may defer for an owner who was deleted meanwhile, and a user
     # row that somebody holds locked must not hold up who defers. A trigger (migration 0011) takes a
@@ -146,10 +161,12 @@ class Task(models.Model):
     # Of a job that came by a door: what its owner must hold when a run begins, "" to be active
     # alone. Null: code deferred it, nobody is asked.
     permission = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001 # see above
-    correlation_id = models.CharField(max_length=128)
+    correlation_id = models.CharField(max_length=MAX_CORRELATION_ID_LENGTH)
 
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent, 0 to 100.")
-    progress_message = models.CharField(max_length=200, default="", db_default="")
+    progress_message = models.CharField(
+        max_length=MAX_PROGRESS_MESSAGE_LENGTH, default="", db_default=""
+    )
 
     # The end; all null until then.
     end_status = models.CharField(  # noqa: DJ001 # null: has not ended
@@ -224,7 +241,7 @@ class Tag(models.Model):
     task = models.ForeignKey(
         Task, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="tags"
     )
-    name = models.CharField(max_length=64)
+    name = models.CharField(max_length=MAX_TAG_LENGTH)
     # The Task's, so that one owner's are found without a look at all others'.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -267,8 +284,8 @@ class Attempt(models.Model):
     kind = models.CharField(
         max_length=16, choices=AttemptKind.choices, db_default=AttemptKind.FAILED
     )
-    worker_name = models.CharField(max_length=200)
-    error_class = models.CharField(max_length=200)
+    worker_name = models.CharField(max_length=MAX_WORKER_NAME_LENGTH)
+    error_class = models.CharField(max_length=MAX_ERROR_CLASS_LENGTH)
     message = models.TextField()
     traceback = models.TextField()
     started_at = models.DateTimeField()

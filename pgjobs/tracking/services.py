@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 
 from pgjobs.database.batches import delete_in_batches
 from pgjobs.database.sql import read_sql
-from pgjobs.defer.deferral import AlreadyWaitingError
+from pgjobs.defer.deferral import QUEUEING_LOCK_INDEX, AlreadyWaitingError
 from pgjobs.errors import AppError
 from pgjobs.tracking.errors import (
     JobMissingError,
@@ -19,12 +19,17 @@ from pgjobs.tracking.errors import (
     TaskNotRetryableError,
 )
 from pgjobs.tracking.models import Task
-from pgjobs.tracking.states import STATUS_OF_JOB, EndCode, TaskStatus, error_of_end
+from pgjobs.tracking.states import (
+    STATUS_OF_JOB,
+    EndCode,
+    TaskStatus,
+    error_of_end,
+    errors_of_job_ends,
+)
 
 _RETRY_SQL = read_sql("pgjobs.tracking", "retry")
 _CANCEL_SQL = read_sql("pgjobs.tracking", "cancel")
 _WAITING_SQL = read_sql("pgjobs.tracking", "waiting")
-_QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
 _PRUNE_SQL = read_sql("pgjobs.tracking", "prune")
 _PRUNE_JOBS_SQL = read_sql("pgjobs.tracking", "prune_jobs")
 _OLD_SQL = read_sql("pgjobs.tracking", "old")
@@ -42,16 +47,12 @@ def task_retry(*, task_id: UUID) -> None:
         JobMissingError: somebody deleted its job.
         AlreadyWaitingError: another job with its queueing lock waits by now; nothing was written.
     """
-    errors = {
-        "failed": error_of_end(EndCode.ENDED_OUTSIDE),
-        "cancelled": error_of_end(EndCode.CANCELLED),
-        "aborted": error_of_end(EndCode.CANCELLED),
-    }
+    errors = json.dumps(errors_of_job_ends())
     try:
         with transaction.atomic():  # a savepoint: the caller's transaction survives a refusal
-            found = _fetch(_RETRY_SQL, task_id=task_id, errors=json.dumps(errors))
+            found = _fetch(_RETRY_SQL, task_id=task_id, errors=errors)
     except IntegrityError as error:
-        if _QUEUEING_LOCK_INDEX not in str(error):
+        if QUEUEING_LOCK_INDEX not in str(error):
             raise
         raise _already_waiting(task_id) from error
     if found is None:

@@ -68,3 +68,12 @@ def error_of_end(code: str) -> dict[str, str]:
         EndCode.ENDED_OUTSIDE: _("The job was ended by another program."),
     }
     return {"code": code, "message": messages[code]}
+
+
+def errors_of_job_ends() -> dict[str, dict[str, str]]:
+    """Return the error of a Task by the status of a job that another program ended."""
+    return {
+        "failed": error_of_end(EndCode.ENDED_OUTSIDE),
+        "cancelled": error_of_end(EndCode.CANCELLED),
+        "aborted": error_of_end(EndCode.CANCELLED),
+    }

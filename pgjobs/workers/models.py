@@ -2,6 +2,8 @@
 
 from django.db import models
 
+from pgjobs.contract.lengths import MAX_WORKER_NAME_LENGTH
+
 
 class WorkerProcess(models.Model):
     """Written by the worker's heartbeat when it registers; gone when it ends or is found dead.
@@ -12,7 +14,7 @@ class WorkerProcess(models.Model):
 
     # Procrastinate's worker id; no constraint, since both rows come and go together.
     id = models.BigIntegerField(primary_key=True)
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=MAX_WORKER_NAME_LENGTH)
     # True: it holds the advisory lock of its id while its connection lives, so that the lock found
     # free tells of its death. False: its connection is not a session of its own.
     has_session = models.BooleanField()

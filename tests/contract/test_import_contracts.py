@@ -64,6 +64,11 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("pgjobs/worker/run/run.py", "import pgjobs.worker.app", "Rooms of the worker"),
         ("pgjobs/api/tasks/apis.py", "import pgjobs.api.live.apis", "Rooms of the API"),
         ("pgjobs/worker/run/run.py", "import myapp.tasks", "The engine does not know the menu"),
+        (
+            "myapp/pages/views.py",
+            "from myapp.users import services",
+            "The writes of users are its own",
+        ),
     ],
 )
 def test_a_planted_import_breaks_its_contract(

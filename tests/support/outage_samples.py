@@ -111,7 +111,7 @@ if TWIN == "no_eras":
 if TWIN == "no_timelines":
     Timelines.note = lambda *_: None  # type: ignore[method-assign]
 if TWIN == "prepares":
-    connections.is_lent = lambda *_: False
+    connections.is_pooled = lambda *_: False  # type: ignore[attr-defined] # as it is used there
 if TWIN == "asks_itself":
     listening._hears_itself = _hears_what_it_says_itself
 if TWIN == "hopes_on":

@@ -1,6 +1,7 @@
 """The heartbeat: a worker is known while it lives, and known anew when it was declared dead."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -14,6 +15,7 @@ from django.db import connection
 from procrastinate.contrib.django.utils import connector_params
 from programs import PATIENCE_SECONDS, Program, eventually
 
+from pgjobs.database.sql import read_sql
 from pgjobs.tracking.models import Attempt, Task
 from pgjobs.worker.alive.heartbeat import HURRY, LOCK_CLASS, Heartbeat, lock_key, outage_of
 from pgjobs.worker.database.registration import Registration
@@ -194,6 +196,17 @@ def test_a_heartbeat_goes_on_whatever_the_server_says(
 def test_ids_of_63_bits_have_lock_keys_of_31() -> None:
     for worker_id in (1, 2**31 - 2, 2**31 - 1, 2**31, 2**40 + 7, 2**63 - 1):
         assert 1 <= lock_key(worker_id) <= 2**31 - 1
+
+
+@pytest.mark.django_db
+def test_the_reaper_looks_for_the_key_that_the_heartbeat_locks() -> None:
+    key = re.search(r"AND objid = (.+)", read_sql("pgjobs.worker.alive", "look"))[1]
+    query = f"SELECT {key} FROM (SELECT %s::bigint AS id) AS process"  # noqa: S608 # our own file
+
+    for worker_id in (1, 2**31 - 2, 2**31 - 1, 2**31, 2**40 + 7, 2**63 - 1):
+        with connection.cursor() as cursor:
+            cursor.execute(query, [worker_id])
+            assert cursor.fetchone() == (lock_key(worker_id),)
 
 
 @pytest.mark.worker

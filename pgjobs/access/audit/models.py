@@ -5,6 +5,11 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 
+from pgjobs.contract.lengths import MAX_CORRELATION_ID_LENGTH
+
+# Of an actor and a target: as long as a name of Django's users.
+MAX_NAME_LENGTH = 150
+
 
 class Action(models.TextChoices):
     """What is recorded."""
@@ -37,11 +42,13 @@ class Entry(models.Model):
         null=True,
         related_name="+",
     )
-    actor_name = models.CharField(max_length=150)
+    actor_name = models.CharField(max_length=MAX_NAME_LENGTH)
     address = models.CharField(max_length=64, help_text="Where the request came from.")
-    target = models.CharField(max_length=150, help_text="The task, user, group or token.")
+    target = models.CharField(
+        max_length=MAX_NAME_LENGTH, help_text="The task, user, group or token."
+    )
     details = models.JSONField(default=dict)
-    correlation_id = models.CharField(max_length=128)
+    correlation_id = models.CharField(max_length=MAX_CORRELATION_ID_LENGTH)
 
     class Meta:
         verbose_name_plural = "entries"

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.http import HttpRequest
 
 from pgjobs.access.addresses import address_of
-from pgjobs.access.audit.models import Action, Entry
+from pgjobs.access.audit.models import MAX_NAME_LENGTH, Action, Entry
 from pgjobs.contract.json_values import storable_text
 from pgjobs.database.batches import delete_in_batches
 from pgjobs.database.sql import read_sql
@@ -19,7 +19,6 @@ from pgjobs.observe.bothways import BothWays, Finish
 from pgjobs.observe.correlation import correlation_id
 
 _PRUNE_SQL = read_sql("pgjobs.access.audit", "prune_entries")
-_NAME_LENGTH = 150
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -76,4 +75,4 @@ def _caller(request: HttpRequest | None) -> Any:
 
 
 def _text(text: str) -> str:
-    return storable_text(text, max_length=_NAME_LENGTH)
+    return storable_text(text, max_length=MAX_NAME_LENGTH)

@@ -11,6 +11,7 @@ from rest_framework.exceptions import ValidationError
 from pgjobs.api.http.serializers import StrictCharField, StrictSerializer
 from pgjobs.api.http.typed import serializer_of
 from pgjobs.contract.arguments import ArgumentsRefusedError
+from pgjobs.contract.lengths import MAX_TASK_NAME_LENGTH
 from pgjobs.defer.bridge import BadDeclarationError, TaskSpec
 
 MAX_ITEMS = 1000
@@ -19,7 +20,7 @@ MAX_ITEMS = 1000
 class BulkInput(StrictSerializer):
     """The body of POST /api/tasks/bulk/; an item is looked at when its task is known."""
 
-    task_name = StrictCharField(max_length=128)
+    task_name = StrictCharField(max_length=MAX_TASK_NAME_LENGTH)
     items = serializers.ListField(min_length=1, max_length=MAX_ITEMS)
 
 

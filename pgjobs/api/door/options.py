@@ -13,10 +13,10 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from pgjobs.conf import conf
+from pgjobs.contract.lengths import MAX_TAG_LENGTH
 from pgjobs.defer.bridge import ConfiguredTask, TaskSpec
 from pgjobs.defer.options import (
     EARLIEST,
-    MAX_TAG_LENGTH,
     MAX_TAGS,
     PRIORITIES,
     BadDeferOptionError,

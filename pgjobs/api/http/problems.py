@@ -30,9 +30,9 @@ from pgjobs.api.http.headers import IDEMPOTENCY_KEY
 from pgjobs.api.http.parsers import BodyTooLargeError
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import JSONTooLargeError, JSONValueRefusedError, escape_pointer
-from pgjobs.contract.retries import only_reads
 from pgjobs.database.failover import leaver
 from pgjobs.database.hanging import is_outcome_unknown
+from pgjobs.database.read_only import is_read_only_error
 from pgjobs.defer.deferral import AlreadyWaitingError, ItemsRefusedError
 from pgjobs.errors import AppError
 from pgjobs.observe.correlation import correlation_id
@@ -285,7 +285,7 @@ def _field_errors(detail: Any, pointer: str) -> list[dict[str, str]]:
 
 def _is_database_away(error: BaseException | None) -> bool:
     """Tell whether time cures the error; a server that only reads is left."""
-    if only_reads(error):
+    if is_read_only_error(error):
         leaver.leave()
         return True
     return isinstance(error, DATABASE_AWAY)

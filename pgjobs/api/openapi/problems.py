@@ -12,6 +12,7 @@ from pgjobs.api.errors import (
 from pgjobs.api.http import problems
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import JSONTooLargeError, JSONValueRefusedError
+from pgjobs.contract.lengths import MAX_CORRELATION_ID_LENGTH
 from pgjobs.defer.deferral import AlreadyWaitingError, ItemsRefusedError
 from pgjobs.tracking.errors import (
     JobMissingError,
@@ -66,7 +67,7 @@ CORRELATION_NAME = "CorrelationId"
 CORRELATION_HEADER = {
     "description": "The id of this request: the client's own, or a new one.",
     "required": True,
-    "schema": {"type": "string", "maxLength": 128},
+    "schema": {"type": "string", "maxLength": MAX_CORRELATION_ID_LENGTH},
 }
 IF_NONE_MATCH = {
     "name": "If-None-Match",

@@ -6,7 +6,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from pgjobs.api.http.serializers import OutputSerializer, StrictSerializer, UtcDateTimeField
-from pgjobs.defer.options import MAX_TAG_LENGTH, MAX_TAGS
+from pgjobs.contract.lengths import (
+    MAX_RELATED_ID_LENGTH,
+    MAX_RELATED_TABLE_LENGTH,
+    MAX_TAG_LENGTH,
+    MAX_TASK_NAME_LENGTH,
+)
+from pgjobs.defer.options import MAX_TAGS
 from pgjobs.tracking import selectors
 from pgjobs.tracking.models import Attempt, AttemptKind, Tag, Task
 from pgjobs.tracking.states import TaskStatus
@@ -95,7 +101,7 @@ class TaskFilterInput(StrictSerializer):
 
     status = serializers.ChoiceField(choices=TaskStatus.choices, required=False)
     task_name = serializers.CharField(
-        max_length=128, required=False, help_text="The name in the menu of tasks."
+        max_length=MAX_TASK_NAME_LENGTH, required=False, help_text="The name in the menu of tasks."
     )
     tag = serializers.ListField(
         child=serializers.CharField(max_length=MAX_TAG_LENGTH),
@@ -104,9 +110,13 @@ class TaskFilterInput(StrictSerializer):
         help_text="A tag of the task; given more than once, it must have all of them.",
     )
     related_table = serializers.CharField(
-        max_length=128, required=False, help_text="What it is about, such as `user`."
+        max_length=MAX_RELATED_TABLE_LENGTH,
+        required=False,
+        help_text="What it is about, such as `user`.",
     )
-    related_id = serializers.CharField(max_length=128, required=False, help_text="Which one.")
+    related_id = serializers.CharField(
+        max_length=MAX_RELATED_ID_LENGTH, required=False, help_text="Which one."
+    )
     created_after = UtcDateTimeField(
         required=False, help_text="Accepted at this time or later; UTC if no offset is given."
     )

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from django.db import Error, connection
 
-from pgjobs.contract.retries import only_reads
 from pgjobs.database.prepared import prepared_cursor
+from pgjobs.database.read_only import is_read_only_error
 from pgjobs.database.sql import read_sql
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def uncount_request(*quotas: Quota) -> None:
         try:
             cursor.execute(_UNCOUNT_SQL, parameters)
         except Error as error:
-            if not only_reads(error):
+            if not is_read_only_error(error):
                 raise
 
 
@@ -91,7 +91,7 @@ def _rows(parameters: dict[str, Any]) -> Sequence[tuple[str, int, bool, float]]:
         try:
             cursor.execute(_COUNT_SQL, parameters)
         except Error as error:
-            if not only_reads(error):
+            if not is_read_only_error(error):
                 raise
             logger.warning("requests are not counted: the database only reads")
             return []

@@ -18,7 +18,7 @@ from pgjobs.api.errors import (
 from pgjobs.api.tokens.models import Scope, Terms
 from pgjobs.api.tokens.selectors import token_list
 from pgjobs.conf import conf
-from pgjobs.contract.retries import only_reads
+from pgjobs.database.read_only import is_read_only_error
 
 # A token's last use is written this seldom: else each read would be a write.
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -70,5 +70,5 @@ def note_use(terms: Terms) -> None:
     try:
         Terms.objects.filter(long_ago, pk=terms.pk).update(last_used_at=now)
     except Error as error:
-        if not only_reads(error):
+        if not is_read_only_error(error):
             raise

@@ -15,14 +15,15 @@ from typing import Any
 
 import psycopg
 
+from pgjobs.contract.lengths import MAX_WORKER_NAME_LENGTH
 from pgjobs.database import timelines
+from pgjobs.database.pooler import PID_SQL, is_pooled
 from pgjobs.database.sql import read_sql
 from pgjobs.worker.database.connections import (
     BoundedSyncConnection,
     connected_sync,
     engine_parameters,
     eras,
-    is_lent,
     refusals,
 )
 from pgjobs.worker.database.outage import Outage
@@ -38,7 +39,6 @@ _REGISTER_SQL = read_sql("pgjobs.worker.alive", "register")
 _UNREGISTER_SQL = read_sql("pgjobs.worker.alive", "unregister")
 _HEARTBEAT_SQL = read_sql("pgjobs.worker.alive", "heartbeat")
 _LOCK_SQL = "SELECT pg_try_advisory_lock(%s, %s)"
-_PID_SQL = "SELECT pg_backend_pid()"
 # No answer is waited for longer than this, or than until the next heartbeat: the second try then
 # comes before the lease is over.
 _MIN_DEADLINE_SECONDS = 1.0
@@ -214,7 +214,7 @@ class Heartbeat:
         registration = Registration(secrets.randbelow(2**63 - 1) + 1, "", "")
         parameters = {
             "worker_id": registration.id,
-            "name": self._name[:200],
+            "name": self._name[:MAX_WORKER_NAME_LENGTH],
             "has_session": self._has_session,
             "token": self._token,
         }
@@ -291,7 +291,7 @@ def _has_session_of_its_own(connection: psycopg.Connection[Any]) -> bool:
     transaction open, either that one got our process, or we get another.
     """
     before = _pid(connection)
-    if is_lent(connection, (before,)):
+    if is_pooled(connection, before):
         return False  # a pooler answered; the rest is chance when it has several processes free
     with refusals.noted():  # by others of this process, which then give way
         opened = BoundedSyncConnection.connect(**engine_parameters("self-test"))
@@ -302,5 +302,5 @@ def _has_session_of_its_own(connection: psycopg.Connection[Any]) -> bool:
 
 
 def _pid(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute(_PID_SQL, prepare=False).fetchone()
-    return int(row[0]) if row else 0
+    ((pid,),) = connection.execute(PID_SQL, prepare=False).fetchall()
+    return int(pid)

@@ -18,18 +18,20 @@ from django.utils.translation import gettext as _
 from psycopg.rows import dict_row
 
 from pgjobs.conf import conf
+from pgjobs.contract.lengths import MAX_WORKER_NAME_LENGTH
 from pgjobs.database.sql import read_sql
+from pgjobs.defer.deferral import QUEUEING_LOCK_INDEX
 from pgjobs.tracking.models import AttemptKind
 from pgjobs.tracking.states import (
     STATUS_OF_JOB,
     STATUS_WITHOUT_JOB,
     EndCode,
     error_of_end,
+    errors_of_job_ends,
 )
 from pgjobs.worker.alive.heartbeat import LOCK_CLASS
 from pgjobs.worker.claim.horizon import Horizon
 from pgjobs.worker.claim.unknown import UnknownNames
-from pgjobs.worker.complete.completion import QUEUEING_LOCK_INDEX
 from pgjobs.worker.complete.manager import COMPLETE_SQL, complete_parameters
 from pgjobs.worker.complete.outcome import Outcome, cancelled
 from pgjobs.worker.database.connections import EngineConnection
@@ -387,7 +389,7 @@ def _left(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outco
         "status": "todo",
         "delete_job": False,
         "started_at": job["started_at"].isoformat(),
-        "worker_name": worker_name[:200],
+        "worker_name": worker_name[:MAX_WORKER_NAME_LENGTH],
     }
 
 
@@ -425,12 +427,7 @@ def _sweep_parameters(
     after_id: UUID, *, names: list[str] | None = None, queues: list[str] | None = None
 ) -> dict[str, Any]:
     ends = {job: end.value for job, end in STATUS_OF_JOB.items()}
-    errors = {
-        "failed": error_of_end(EndCode.ENDED_OUTSIDE),
-        "cancelled": error_of_end(EndCode.CANCELLED),
-        "aborted": error_of_end(EndCode.CANCELLED),
-        "missing": error_of_end(EndCode.JOB_MISSING),
-    }
+    errors = {**errors_of_job_ends(), "missing": error_of_end(EndCode.JOB_MISSING)}
     return {
         "after_id": after_id,
         "batch": PIECE,

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from pgjobs.defer.deferral import QUEUEING_LOCK_INDEX
 from pgjobs.tracking.states import EndCode
 from pgjobs.worker.complete.last_resort import OUTCOME_NOT_STORABLE, without_words
 from pgjobs.worker.complete.manager import EngineManager
@@ -20,7 +21,6 @@ logger = engine_logger(__name__)
 
 MAX_GROUP = 500
 MAX_GROUP_BYTES = 4 * 1024 * 1024
-QUEUEING_LOCK_INDEX = "procrastinate_jobs_queueing_lock_idx_v1"
 
 # When to try again what somebody holds the row of, and what nothing can be written for.
 HELD_SECONDS = 1.0

@@ -6,6 +6,7 @@ the engine itself knows of the run. No translation, no text of an error, no poli
 
 from typing import Any
 
+from pgjobs.contract.lengths import MAX_WORKER_NAME_LENGTH
 from pgjobs.worker.run.run import Run
 
 UNEXPECTED_ERROR = "unexpected_error"
@@ -31,7 +32,7 @@ def without_words(run: Run, code: str, *, deletes: bool) -> dict[str, Any]:
         "error": f'{{"code": "{code}", "message": "{message}"}}',
         "started_at": run.job.started_at.isoformat(),
         "attempt_kind": "failed",
-        "worker_name": run.worker_name[:200],
+        "worker_name": run.worker_name[:MAX_WORKER_NAME_LENGTH],
         "error_class": "",
         "message": message,
         "traceback": "",

@@ -11,6 +11,7 @@ from procrastinate.exceptions import JobAborted
 
 from pgjobs.contract.context import Discard, Snooze
 from pgjobs.contract.json_values import storable_text
+from pgjobs.contract.lengths import MAX_WORKER_NAME_LENGTH
 from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.database.backoff import jittered
 from pgjobs.errors import AppError
@@ -247,7 +248,7 @@ def _attempt(run: Run, error: BaseException) -> Outcome:
     words = run.words = words_of(run, error)
     return {
         "attempt_kind": AttemptKind.FAILED,
-        "worker_name": storable_text(run.worker_name, max_length=200),
+        "worker_name": storable_text(run.worker_name, max_length=MAX_WORKER_NAME_LENGTH),
         "error_class": words.error_class,
         "message": _public_message(error, words),
         "traceback": words.traceback,
@@ -271,7 +272,7 @@ def _public_message(error: BaseException, words: Words) -> str:
 def _handed_back(run: Run, kind: AttemptKind, error_class: str, message: str) -> Outcome:
     return {
         "attempt_kind": kind,
-        "worker_name": storable_text(run.worker_name, max_length=200),
+        "worker_name": storable_text(run.worker_name, max_length=MAX_WORKER_NAME_LENGTH),
         "error_class": error_class,
         "message": message,
         "traceback": "",

@@ -21,9 +21,10 @@ from procrastinate.contrib.django.utils import connector_params
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from pgjobs.contract.retries import READ_ONLY
 from pgjobs.database import timelines
 from pgjobs.database.cutting import cut
+from pgjobs.database.pooler import PID_SQL, is_pooled
+from pgjobs.database.read_only import is_read_only_error
 from pgjobs.database.sql import read_sql
 from pgjobs.worker.database.numbered import numbered
 from pgjobs.worker.database.polling import is_readable
@@ -73,7 +74,6 @@ _STALE_CLASSES = {"0A", "26", "42"}
 SECONDS_BETWEEN_ERAS = 5.0
 
 _BUDGET_SQL = read_sql("pgjobs.worker.database", "connection_budget")
-_PID_SQL = "SELECT pg_backend_pid()"
 
 
 class BoundedConnection(psycopg.AsyncConnection[Any]):
@@ -264,11 +264,11 @@ def connected_sync(name: str, *, deadline_seconds: float) -> BoundedSyncConnecti
     connection.deadline_seconds = deadline_seconds
     try:
         timelines.check(connection)
-        row = connection.execute(_PID_SQL, prepare=False).fetchone()
+        ((pid,),) = connection.execute(PID_SQL, prepare=False).fetchall()
     except psycopg.Error:
         connection.close()
         raise
-    if is_lent(connection, row):
+    if is_pooled(connection, pid):
         connection.prepare_threshold = None
     return connection
 
@@ -277,8 +277,9 @@ async def make_fit(connection: psycopg.AsyncConnection[Any]) -> None:
     """Refuse an old primary; prepare nothing where the server process changes in between."""
     await timelines.check_async(connection)
     cursor = connection.cursor(row_factory=tuple_row)
-    await cursor.execute(_PID_SQL, prepare=False)
-    if is_lent(connection, await cursor.fetchone()):
+    await cursor.execute(PID_SQL, prepare=False)
+    ((pid,),) = await cursor.fetchall()
+    if is_pooled(connection, pid):
         connection.prepare_threshold = None
     if not connection.autocommit:
         await connection.commit()
@@ -313,11 +314,6 @@ def close_hung_up() -> None:
 def is_served() -> bool:
     """Tell whether the server serves this process, on some connection or other."""
     return any(not is_hung_up(connection) for connection in eras.connections())
-
-
-def is_lent(connection: psycopg.BaseConnection[Any], row: tuple[int] | None) -> bool:
-    """Tell whether a pooler is in between: the server process is not the one it told us of."""
-    return row is not None and row[0] != connection.info.backend_pid
 
 
 def cancel_and_cut(connections: Iterable[psycopg.Connection[Any]]) -> None:
@@ -448,7 +444,7 @@ def is_of_surroundings(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is None:  # the connection broke, or the driver refused to send it
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return state[:2] in {"08", "40", "53", "55", "57"} or state == READ_ONLY
+    return state[:2] in {"08", "40", "53", "55", "57"} or is_read_only_error(error)
 
 
 def engine_parameters(name: str, *, settings: str = "") -> dict[str, Any]:

@@ -6,8 +6,8 @@ from math import inf
 
 import psycopg
 
-from pgjobs.contract.retries import READ_ONLY
 from pgjobs.database.backoff import MAX_CEILING_SECONDS, Backoff
+from pgjobs.database.read_only import is_read_only_error
 from pgjobs.worker.database.connections import eras, is_of_surroundings
 from pgjobs.worker.logs import engine_logger
 
@@ -34,7 +34,7 @@ class Outage:
 
         A server that only reads is left: every connection of the process is made anew.
         """
-        if error.sqlstate == READ_ONLY:
+        if is_read_only_error(error):
             eras.end()
         if self._since is None:
             self._since = time.monotonic()

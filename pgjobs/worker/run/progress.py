@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from pgjobs.contract.lengths import MAX_PROGRESS_MESSAGE_LENGTH
 from pgjobs.database.sql import read_sql
 from pgjobs.worker.database.connections import EngineConnection
 from pgjobs.worker.logs import engine_logger
@@ -12,7 +13,6 @@ from pgjobs.worker.run.run import Run
 
 logger = engine_logger(__name__)
 
-MAX_MESSAGE_LENGTH = 200
 PROGRESS_SQL = read_sql("pgjobs.worker.run", "progress")
 
 
@@ -88,7 +88,7 @@ class ProgressWriter:
 
 def note(run: Run, percent: int, message: str) -> None:
     """Keep a report on the run."""
-    run.progress_message = run.shown(message, max_length=MAX_MESSAGE_LENGTH)
+    run.progress_message = run.shown(message, max_length=MAX_PROGRESS_MESSAGE_LENGTH)
     run.percent = percent
 
 

@@ -11,10 +11,10 @@ import procrastinate
 
 from pgjobs import worker
 from pgjobs.contract.json_values import storable_text
+from pgjobs.contract.lengths import MAX_ERROR_CLASS_LENGTH
 from pgjobs.errors import AppError
 from pgjobs.worker.run.run import Run
 
-MAX_CLASS_LENGTH = 200
 MAX_MESSAGE_LENGTH = 2_000
 MAX_TRACEBACK_LENGTH = 64_000
 
@@ -45,7 +45,7 @@ def words_of(run: Run, error: BaseException) -> Words:
 
 def class_name(error: BaseException) -> str:
     """Return the name of an error's class; calls no code but Python's."""
-    return storable_text(_qualname.__get__(type(error)), max_length=MAX_CLASS_LENGTH)
+    return storable_text(_qualname.__get__(type(error)), max_length=MAX_ERROR_CLASS_LENGTH)
 
 
 def is_a(error: BaseException | None, *kinds: type[BaseException]) -> bool:

@@ -27,7 +27,8 @@ from pgjobs.contract.json_values import (
     dump_json,
     escape_pointer,
 )
-from pgjobs.defer.bridge import MAX_RELATED_ID_LENGTH, TaskSpec
+from pgjobs.contract.lengths import MAX_RELATED_ID_LENGTH
+from pgjobs.defer.bridge import TaskSpec
 from pgjobs.observe.redaction import NO_SECRETS, Secrets
 from pgjobs.worker.errors import (
     ArgumentsDoNotFitError,

@@ -79,7 +79,7 @@ def test_a_pooler_that_is_not_noticed_loses_what_was_prepared(
     pooled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin of the test above: there is something to notice."""
-    monkeypatch.setattr(prepared, "_is_pooled", lambda _raw: False)
+    monkeypatch.setattr(prepared, "is_pooled", lambda *_: False)
 
     with pytest.raises(ProgrammingError, match=r"prepared statement .* does not exist"):
         _defer_over_two_server_connections()

@@ -227,6 +227,8 @@ def test_the_menu_loads_itself_and_the_bridge_after_djangos_setup() -> None:
         "pgjobs.defer.options",
         "pgjobs.defer.deferral",
         "pgjobs.contract.retries",
+        "pgjobs.database.backoff",
+        "pgjobs.database.read_only",
         "smtplib",  # for an error's name
     }
 
