@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from pgjobs.tracking.models import Tag, Task, TaskQuerySet, sees_all
-from pgjobs.tracking.states import JOB_RUNS, JOB_WAITS, TaskStatus
+from pgjobs.tracking.states import JobStatus, TaskStatus
 
 # An id holds the time by the clock of the host that deferred, `created_at` and `finished_at` are by
 # the database's: so far apart may the two be.
@@ -174,10 +174,10 @@ def _id_of(moment: datetime, milliseconds: int) -> UUID:
 
 def _in_status(caller: Any, status: TaskStatus) -> Q:
     if status == TaskStatus.PENDING:
-        return Q(end_status__isnull=True, live_job__status=JOB_WAITS)
+        return Q(end_status__isnull=True, live_job__status=JobStatus.TODO)
     if status == TaskStatus.PROCESSING:
         # From the few jobs that run, not through all that wait.
-        running = ProcrastinateJob.objects.filter(status=JOB_RUNS).values("id")
+        running = ProcrastinateJob.objects.filter(status=JobStatus.DOING).values("id")
         return Q(end_status__isnull=True, job_id__in=running)
     unnoticed = _unnoticed_ends(caller, status)
     return Q(end_status=status) | Q(pk__in=unnoticed) if unnoticed else Q(end_status=status)

@@ -34,9 +34,9 @@ from pgjobs.contract.lengths import (
 )
 from pgjobs.tracking.states import (
     FINAL,
-    JOB_WAITS,
     STATUS_OF_JOB,
     STATUS_WITHOUT_JOB,
+    JobStatus,
     TaskStatus,
 )
 
@@ -81,7 +81,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """
         past = _events().exclude(type="scheduled")  # its `at` lies ahead
         waits_as_written = Q(
-            live_job__status=JOB_WAITS, live_job__attempts=0, updated_at=F("created_at")
+            live_job__status=JobStatus.TODO, live_job__attempts=0, updated_at=F("created_at")
         )
         derived = {
             "last_change_at": Case(

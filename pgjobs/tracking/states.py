@@ -1,5 +1,7 @@
 """The life of a Task in public words and in Procrastinate's; no other file spells both."""
 
+from enum import StrEnum
+
 from django.db.models import TextChoices
 from django.utils.translation import gettext as _
 
@@ -18,19 +20,32 @@ class TaskStatus(TextChoices):
 
 FINAL = (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELLED)
 
-STATUS_OF_JOB = {
-    "todo": TaskStatus.PENDING,
-    "doing": TaskStatus.PROCESSING,
-    "aborting": TaskStatus.PROCESSING,  # only rows from before Procrastinate 3
-    "succeeded": TaskStatus.DONE,
-    "failed": TaskStatus.FAILED,
-    "cancelled": TaskStatus.CANCELLED,
-    "aborted": TaskStatus.CANCELLED,
-}
 
-# The words of a job that waits and of one that runs. Procrastinate's own partial indexes, which
-# know `aborting` no more, find the few of either among many.
-JOB_WAITS, JOB_RUNS = "todo", "doing"
+class JobStatus(StrEnum):
+    """What Procrastinate calls the states, in the column `status` of a job's row.
+
+    Its own partial indexes, which know `aborting` no more, find the few that wait (TODO) or run
+    (DOING) among many.
+    """
+
+    TODO = "todo"
+    DOING = "doing"
+    ABORTING = "aborting"  # only rows from before Procrastinate 3
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # while it waited
+    ABORTED = "aborted"  # while it ran
+
+
+STATUS_OF_JOB = {
+    JobStatus.TODO: TaskStatus.PENDING,
+    JobStatus.DOING: TaskStatus.PROCESSING,
+    JobStatus.ABORTING: TaskStatus.PROCESSING,
+    JobStatus.SUCCEEDED: TaskStatus.DONE,
+    JobStatus.FAILED: TaskStatus.FAILED,
+    JobStatus.CANCELLED: TaskStatus.CANCELLED,
+    JobStatus.ABORTED: TaskStatus.CANCELLED,
+}
 
 # A Task whose job row is gone without an end: somebody deleted it.
 STATUS_WITHOUT_JOB = TaskStatus.FAILED
@@ -73,7 +88,7 @@ def error_of_end(code: str) -> dict[str, str]:
 def errors_of_job_ends() -> dict[str, dict[str, str]]:
     """Return the error of a Task by the status of a job that another program ended."""
     return {
-        "failed": error_of_end(EndCode.ENDED_OUTSIDE),
-        "cancelled": error_of_end(EndCode.CANCELLED),
-        "aborted": error_of_end(EndCode.CANCELLED),
+        JobStatus.FAILED: error_of_end(EndCode.ENDED_OUTSIDE),
+        JobStatus.CANCELLED: error_of_end(EndCode.CANCELLED),
+        JobStatus.ABORTED: error_of_end(EndCode.CANCELLED),
     }

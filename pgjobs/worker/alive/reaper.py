@@ -26,6 +26,7 @@ from pgjobs.tracking.states import (
     STATUS_OF_JOB,
     STATUS_WITHOUT_JOB,
     EndCode,
+    JobStatus,
     error_of_end,
     errors_of_job_ends,
 )
@@ -386,7 +387,7 @@ def _left(job: dict[str, Any], worker_id: int | None, worker_name: str) -> Outco
         "worker_id": worker_id,
         "run_number": job["attempts"] + 1,
         "task_id": job["task_id"],
-        "status": "todo",
+        "status": JobStatus.TODO,
         "delete_job": False,
         "started_at": job["started_at"].isoformat(),
         "worker_name": worker_name[:MAX_WORKER_NAME_LENGTH],

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from pgjobs.defer.deferral import QUEUEING_LOCK_INDEX
-from pgjobs.tracking.states import EndCode
+from pgjobs.tracking.states import EndCode, JobStatus
 from pgjobs.worker.complete.last_resort import OUTCOME_NOT_STORABLE, without_words
 from pgjobs.worker.complete.manager import EngineManager
 from pgjobs.worker.complete.outcome import Outcome, cancelled, log_end
@@ -212,7 +212,7 @@ def _ended_instead(outcome: Outcome, instead: str | None) -> Outcome:
     """Return what was written of an outcome, as EngineManager.complete says it."""
     if instead == "stopped":
         return cancelled(outcome, EndCode.CANCELLED)
-    return {**outcome, "status": "failed"} if instead == "spent" else outcome
+    return {**outcome, "status": JobStatus.FAILED} if instead == "spent" else outcome
 
 
 def _log_refused(run: Run, outcome: Outcome, error: psycopg.Error) -> None:

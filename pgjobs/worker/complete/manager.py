@@ -14,7 +14,7 @@ from procrastinate.manager import JobManager
 
 from pgjobs.database.sql import read_sql
 from pgjobs.tracking.models import AttemptKind
-from pgjobs.tracking.states import EndCode, TaskStatus, error_of_end
+from pgjobs.tracking.states import EndCode, JobStatus, TaskStatus, error_of_end
 from pgjobs.worker.complete.outcome import Outcome
 from pgjobs.worker.database.connections import EngineConnection
 from pgjobs.worker.database.rows import read_any_row
@@ -123,8 +123,8 @@ def complete_parameters(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     language = get_language()
     return {
         "outcomes": json.dumps(list(outcomes)),
-        "aborted": "aborted",
-        "failed": "failed",
+        "aborted": JobStatus.ABORTED,
+        "failed": JobStatus.FAILED,
         "cancelled": TaskStatus.CANCELLED.value,
         "cancelled_error": _cancelled_error(language),
         "spent": TaskStatus.FAILED.value,

@@ -16,7 +16,7 @@ from pgjobs.contract.retries import SoftTimeLimitError
 from pgjobs.database.backoff import jittered
 from pgjobs.errors import AppError
 from pgjobs.tracking.models import AttemptKind
-from pgjobs.tracking.states import EndCode, TaskStatus, error_of_end
+from pgjobs.tracking.states import EndCode, JobStatus, TaskStatus, error_of_end
 from pgjobs.worker.errors import (
     ArgumentsDoNotFitError,
     HardTimeLimitError,
@@ -42,7 +42,7 @@ _FINAL = (HardTimeLimitError, PermissionDeniedError)
 
 type Outcome = dict[str, Any]
 
-DONE: Outcome = {"status": "succeeded", "end_status": TaskStatus.DONE}
+DONE: Outcome = {"status": JobStatus.SUCCEEDED, "end_status": TaskStatus.DONE}
 
 
 def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
@@ -54,15 +54,15 @@ def outcome_of(run: Run, *, delete: str = "never") -> Outcome:
     if error is None and not run.stop_seen:
         return done(run, delete=delete)
     if back := _way_back(run, error):
-        outcome = {**_left(run, "todo"), **back}
+        outcome = {**_left(run, JobStatus.TODO), **back}
     elif error is None or is_a(error, JobAborted) or (_is_cancel(error) and run.stop_asked):
-        outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
+        outcome = cancelled(_left(run, JobStatus.ABORTED), EndCode.CANCELLED)
     elif is_a(error, *_FINAL):
         outcome = _failed(run, error)
     elif retry := _retry_of(run, error):
-        outcome = {**_left(run, "todo"), **retry, **_attempt(run, error)}
+        outcome = {**_left(run, JobStatus.TODO), **retry, **_attempt(run, error)}
     elif _is_cancel(error):  # by the function itself
-        outcome = cancelled(_left(run, "aborted"), EndCode.CANCELLED)
+        outcome = cancelled(_left(run, JobStatus.ABORTED), EndCode.CANCELLED)
     else:
         outcome = _failed(run, error)
     outcome["delete_job"] = _goes(outcome, delete)
@@ -85,14 +85,14 @@ def failed(run: Run, *, delete: str = "never") -> Outcome:
 
 def never_begun(run: Run) -> Outcome:
     """Return that a job waits again whose function was not called: it spends nothing."""
-    return {**_left(run, "todo"), **_soon(), "delete_job": False}
+    return {**_left(run, JobStatus.TODO), **_soon(), "delete_job": False}
 
 
 def cancelled(outcome: Outcome, code: str) -> Outcome:
     """Return `outcome` as CANCELLED: `cancelled` by request, `superseded` by another job."""
     return {
         **outcome,
-        "status": "aborted",
+        "status": JobStatus.ABORTED,
         "end_status": TaskStatus.CANCELLED,
         "error": json.dumps(error_of_end(code)),
     }
@@ -100,15 +100,15 @@ def cancelled(outcome: Outcome, code: str) -> Outcome:
 
 def log_end(run: Run, outcome: Outcome) -> None:
     """Write the one line about the end of a run, with ids and without arguments."""
-    if not logger.isEnabledFor(logging.INFO) and outcome["status"] == "succeeded":
+    if not logger.isEnabledFor(logging.INFO) and outcome["status"] == JobStatus.SUCCEEDED:
         return
     run.context().run(_log_end, run, outcome, time.monotonic() - run.begun)
 
 
 def _log_end(run: Run, outcome: Outcome, seconds: float) -> None:
-    if outcome["status"] == "todo":
+    if outcome["status"] == JobStatus.TODO:
         _log_next_run(run, outcome, seconds)
-    elif outcome["status"] == "failed":
+    elif outcome["status"] == JobStatus.FAILED:
         _log_failure(run, outcome, seconds)
     else:
         ended_as = TaskStatus(outcome["end_status"]).label.lower()
@@ -159,7 +159,7 @@ def _failed(run: Run, error: BaseException) -> Outcome:
     attempt = _attempt(run, error)
     public = {"code": _code(error), "message": attempt["message"]}
     return {
-        **_left(run, "failed"),
+        **_left(run, JobStatus.FAILED),
         "end_status": TaskStatus.FAILED,
         "error": json.dumps(public),
         **attempt,
@@ -169,7 +169,7 @@ def _failed(run: Run, error: BaseException) -> Outcome:
 def _done(run: Run) -> Outcome:
     result = _shown_result(run)
     outcome = {
-        **_left(run, "succeeded"),
+        **_left(run, JobStatus.SUCCEEDED),
         **DONE,
         "result": result,
         "progress": 100,
@@ -185,7 +185,7 @@ def _shown_result(run: Run) -> str | None:
     return json.dumps(run.secrets.hide_in(json.loads(run.result)))
 
 
-def _left(run: Run, status: str) -> Outcome:
+def _left(run: Run, status: JobStatus) -> Outcome:
     return {
         "job_id": run.job.id,
         "worker_id": run.worker_id,
@@ -239,9 +239,11 @@ def _is_cancel(error: BaseException) -> bool:
 
 
 def _goes(outcome: Outcome, delete: str) -> bool:
-    if outcome["status"] == "todo":
+    if outcome["status"] == JobStatus.TODO:
         return False
-    return delete == "always" or (delete == "successful" and outcome["status"] == "succeeded")
+    return delete == "always" or (
+        delete == "successful" and outcome["status"] == JobStatus.SUCCEEDED
+    )
 
 
 def _attempt(run: Run, error: BaseException) -> Outcome:

@@ -13,6 +13,7 @@ from procrastinate.exceptions import JobAborted
 
 from pgjobs.database.prepared import prepared_cursor
 from pgjobs.database.sql import read_sql
+from pgjobs.tracking.states import JobStatus
 from pgjobs.worker.complete.manager import COMPLETE_SQL, complete_parameters
 from pgjobs.worker.complete.outcome import Outcome, done
 from pgjobs.worker.database.connections import CANCEL_SECONDS, cut_silent
@@ -121,7 +122,7 @@ def complete_here(outcome: Outcome) -> None:
     Raises:
         StaleRunError: the job is no longer in this run.
     """
-    if outcome["status"] == "succeeded" and not outcome["delete_job"]:
+    if outcome["status"] == JobStatus.SUCCEEDED and not outcome["delete_job"]:
         statement, parameters = _COMPLETE_ATOMIC_SQL, {"related_id": None, **outcome}
     else:
         statement, parameters = COMPLETE_SQL, complete_parameters([outcome])

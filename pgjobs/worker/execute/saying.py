@@ -17,6 +17,7 @@ from typing import Any
 from procrastinate.exceptions import JobAborted
 
 from pgjobs.contract.context import Snooze
+from pgjobs.tracking.states import JobStatus
 from pgjobs.worker.complete.completion import Completer
 from pgjobs.worker.complete.last_resort import UNEXPECTED_ERROR, without_words
 from pgjobs.worker.complete.outcome import Outcome, outcome_of
@@ -113,7 +114,7 @@ def outcome_surely(
     """Return what `make` makes of `run`; the end without words if anything at all is raised."""
     try:
         outcome = make(run, delete=delete)
-        if outcome["status"] == "todo":
+        if outcome["status"] == JobStatus.TODO:
             json.dumps(outcome, allow_nan=False)  # a retry strategy may have given anything
     except BaseException as error:  # noqa: BLE001 # an error of a task may do anything
         _log_failure(run, error)

@@ -30,6 +30,7 @@ from pgjobs.contract.json_values import (
 from pgjobs.contract.lengths import MAX_RELATED_ID_LENGTH
 from pgjobs.defer.bridge import TaskSpec
 from pgjobs.observe.redaction import NO_SECRETS, Secrets
+from pgjobs.tracking.states import JobStatus
 from pgjobs.worker.errors import (
     ArgumentsDoNotFitError,
     OwnerNotAskedError,
@@ -279,7 +280,7 @@ def _library_job(run: "Run") -> Job:
     job = run.job
     return Job(
         id=job.id,
-        status="doing",
+        status=JobStatus.DOING,
         queue=job.queue_name,
         priority=job.priority,
         lock=job.lock,
