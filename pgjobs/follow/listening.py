@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs.conf import conf
 from pgjobs.database.backoff import Backoff
+from pgjobs.database.listening import listen
 from pgjobs.database.pooler import PID_SQL, is_pooled
 from pgjobs.database.timelines import check_async
 
@@ -23,12 +24,9 @@ logger = logging.getLogger(__name__)
 CHANNEL = "jobs_task_changed"
 FOLLOWERS_LOCK = 0x4A0B5F02
 
-# How long to wait for a notification before asking whether the connection lives.
-LISTEN_SECONDS = 5.0
 # How long to wait where it was found that a pooler is in between.
 POOLED_SECONDS = 60.0
 
-_LISTEN_SQL = f"LISTEN {CHANNEL}"
 # Whoever changes a Task looks whether anybody holds it, and notifies nobody for nobody. It falls
 # with the session. Somebody else may hold it alone: the next attempt comes after the pause.
 _LOCK_SQL = "SELECT pg_advisory_lock_shared(%s)"
@@ -61,16 +59,18 @@ class Listener:
             if is_pooled(connection, await _pid(connection)):
                 self._complain("a transaction pooler is in between: set JOBS_WORKER_DATABASE_URL")
                 return
-            await connection.execute(_LISTEN_SQL)
             await connection.execute(_LOCK_SQL, [FOLLOWERS_LOCK])
-            self._backoff.reset()
-            self._complaints.clear()
-            self._on_news()  # of whatever happened before
-            while True:
-                async for _ in connection.notifies(timeout=LISTEN_SECONDS):
-                    self._on_news()
-                # A question whose answer shows that it lives, and is no standby.
-                await connection.execute(_LISTEN_SQL)
+            await listen(
+                connection,
+                [CHANNEL],
+                on_listening=self._note_listening,
+                on_notification=lambda _: self._on_news(),
+            )
+
+    def _note_listening(self) -> None:
+        self._backoff.reset()
+        self._complaints.clear()
+        self._on_news()  # of whatever happened before
 
     def _complain(self, reason: str) -> None:
         """Say once for each reason that nothing is heard."""

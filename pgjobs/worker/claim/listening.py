@@ -7,16 +7,15 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Identifier
 
+from pgjobs.database.listening import listen, listen_sql
 from pgjobs.worker.database.connections import BoundedConnection, connected, engine_parameters, eras
 from pgjobs.worker.database.outage import Outage
 from pgjobs.worker.logs import engine_logger
 
 logger = engine_logger(__name__)
 
-# How long to wait for a notification before asking whether the connection lives.
-LISTEN_SECONDS = 5.0
 # How often one notifies oneself, and how long each may take on a busy machine.
 ECHOES = 3
 ECHO_SECONDS = 1.5
@@ -73,14 +72,13 @@ class Listener:
         self.hears = hears
 
     async def _listen_on(self, connection: BoundedConnection) -> None:
-        for channel in self._channels:
-            await connection.execute(_listen_sql(channel))
-        self._on_listening()
-        while connection.era == eras.current:
-            async for notification in connection.notifies(timeout=LISTEN_SECONDS):
-                self._on_notification(notification.payload)
-            # A question whose answer shows that it lives; it changes nothing.
-            await connection.execute(_listen_sql(self._channels[0]))
+        await listen(
+            connection,
+            self._channels,
+            on_listening=self._on_listening,
+            on_notification=self._on_notification,
+            is_wanted=lambda: connection.era == eras.current,
+        )
 
 
 async def _hears_itself(connection: psycopg.AsyncConnection[Any]) -> bool:
@@ -89,7 +87,7 @@ async def _hears_itself(connection: psycopg.AsyncConnection[Any]) -> bool:
     Another one: a pooler's server process tells whoever is connected to it at that moment.
     """
     channel = f"jobs_self_test_{uuid4().hex}"
-    await connection.execute(SQL("/* self-test */ ") + _listen_sql(channel))
+    await connection.execute(SQL("/* self-test */ ") + listen_sql(channel))
     heard = False
     async with await connected(**engine_parameters("self-test")) as other:
         for _ in range(ECHOES):
@@ -100,7 +98,3 @@ async def _hears_itself(connection: psycopg.AsyncConnection[Any]) -> bool:
                 break
     await connection.execute(SQL("UNLISTEN {}").format(Identifier(channel)))
     return heard
-
-
-def _listen_sql(channel: str) -> Composed:
-    return SQL("LISTEN {}").format(Identifier(channel))
