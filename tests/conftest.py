@@ -72,6 +72,18 @@ def _close_shared_connections(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def migrating(transactional_db: None) -> Iterator[None]:
+    """Let statements take as long as those of `manage.py migrate` may, on a machine that is busy.
+
+    A migration that is cut off half way would leave its database to the tests that follow.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+    yield
+    connection.close()
+
+
+@pytest.fixture
 def user(db: None, django_user_model: Any) -> Any:
     """An ordinary user without any permission."""
     return django_user_model.objects.create_user("olga", "olga@example.org", "pw-of-olga")

@@ -219,8 +219,7 @@ def test_gate_runs_the_suite_on_python_312_too() -> None:
     assert (PROJECT / ".python-version").read_text().startswith("3.13")
 
 
-@pytest.mark.django_db(transaction=True)
-def test_migrations_lead_up_from_zero_and_back() -> None:
+def test_migrations_lead_up_from_zero_and_back(migrating: None) -> None:
     ours = ("pgjobs_", "users_")
 
     def tables() -> list[str]:

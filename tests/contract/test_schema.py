@@ -16,8 +16,7 @@ def test_no_change_of_a_model_lacks_its_migration() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_migrations_lead_back_to_zero_and_up_again() -> None:
+def test_migrations_lead_back_to_zero_and_up_again(migrating: None) -> None:
     try:
         for label in ("pgjobs_api", "pgjobs"):
             call_command("migrate", label, "zero", verbosity=0)

@@ -53,9 +53,8 @@ def test_it_is_noted_once(new_user: NewUser) -> None:
     assert User.objects.get(pk=user.pk).activated_at == first
 
 
-@pytest.mark.django_db(transaction=True)
 def test_an_upgrade_notes_it_of_all_who_show_that_they_were_active(
-    new_user: NewUser, token_of: Callable[[Any], str]
+    migrating: None, new_user: NewUser, token_of: Callable[[Any], str]
 ) -> None:
     active = new_user("active", is_active=True)
     signed_in = new_user("signed-in", last_login=timezone.now())

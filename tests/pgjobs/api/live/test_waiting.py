@@ -184,10 +184,12 @@ def _wait_for(aside: ThreadPoolExecutor, web_url: str, token: str, deferred: Def
 
 def _wait_until_ended(url: str, token: str) -> Answer:
     """Wait as a client does: again, where a busy machine took longer than one wait."""
-    while True:
+
+    def ended() -> Answer | None:
         answer = call(url, token=token, Prefer="wait=30")
-        if answer.json["status"] in ENDED:
-            return answer
+        return answer if answer.json["status"] in ENDED else None
+
+    return eventually(ended)
 
 
 def _threads(program: Program) -> int:
