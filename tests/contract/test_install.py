@@ -1,108 +1,26 @@
 """The steps of docs/install.md, pasted into a project that `django-admin startproject` made."""
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-from django.db import connection
+from fresh_projects import Project, asked, own_settings
 from programs import PROJECT, eventually
-from psycopg import sql
-from psycopg.rows import tuple_row
 
 pytestmark = [pytest.mark.long, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
 PAGE = (PROJECT / "docs" / "install.md").read_text()
 STEPS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS = STEPS[:5]
-DATABASE = """
-DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", {parameters}}}}}
-"""
 MOST_LINES = 10
-# What this machine says to our own checkout.
-OURS = ("COV_", "DATABASE_URL", "DJANGO_", "JOBS_", "PG", "PROCESS_ROLE", "PYTEST")
-
-
-class Project:
-    """A project elsewhere, and what is typed there."""
-
-    def __init__(self, root: Path, library: Path) -> None:
-        self.root = root
-        own = {name: text for name, text in os.environ.items() if not name.startswith(OURS)}
-        self._environment = {**own, "PYTHONPATH": str(library)}
-
-    def run(self, *arguments: str) -> str:
-        """Run Python with these arguments to its end; return what it printed."""
-        ended = self._run(*arguments)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    def refused(self, *arguments: str) -> str:
-        """Run what must fail; return its errors."""
-        ended = self._run(*arguments)
-        assert ended.returncode != 0
-        return ended.stderr
-
-    def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # noqa: S603
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[Path]:
-        """Run it beside the block, then tell it to stop; yields the file of what it logs."""
-        log = self.root / "log"
-        with log.open("w") as stderr:
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, *arguments], cwd=self.root, env=self._environment, stderr=stderr
-            )
-        try:
-            yield log
-        finally:
-            process.terminate()
-            assert process.wait() == 0, log.read_text()
-
-
-@pytest.fixture
-def project(tmp_path: Path, wheel: Path) -> Project:
-    """A fresh project with one app, and the library from a file."""
-    library, root = tmp_path / "library", tmp_path / "shop"
-    root.mkdir()
-    made = Project(root, library)
-    install = ("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(library))
-    made.run(*install, str(wheel))
-    made.run("-m", "django", "startproject", "shop", ".")
-    made.run("manage.py", "startapp", "orders")
-    return made
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    """The name of an empty database."""
-    name = f"install_{os.getpid()}"
-    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as server:
-        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield name
-        finally:
-            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-            server.execute(drop)
+ENDED = """
+SELECT end_status, result ->> 'sum' FROM pgjobs_task
+WHERE end_status IS NOT NULL AND task_name = 'add'
+"""
 
 
 def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> None:
     with (project.root / "shop" / "settings.py").open("a") as settings:
-        settings.write(_own_settings(database) + SETTINGS)
+        settings.write(own_settings(database) + SETTINGS)
     (project.root / "orders" / "tasks.py").write_text(TASKS)
 
     assert "library" in project.run("-c", "import pgjobs; print(pgjobs.__file__)")
@@ -110,7 +28,7 @@ def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> 
     project.run("manage.py", "migrate", "-v0")
     project.run("manage.py", "shell", "-v0", "-c", DEFER)
     with project.running("manage.py", "jobs", "worker") as log:
-        ended = eventually(lambda: _ended(database))
+        (ended, *_) = eventually(lambda: asked(database, ENDED))
 
     assert ended == ("DONE", "5")
     # Upkeep runs beside it.
@@ -124,7 +42,7 @@ def test_init_shows_what_is_missing_and_writes_it_when_told_to(
     project: Project, database: str
 ) -> None:
     with (project.root / "shop" / "settings.py").open("a") as file:
-        file.write(_own_settings(database) + SETTINGS)
+        file.write(own_settings(database) + SETTINGS)
     wanted = ("manage.py", "jobs", "init", "--api", "--worker-package")
 
     shown = project.run(*wanted)
@@ -145,7 +63,7 @@ def test_init_shows_what_is_missing_and_writes_it_when_told_to(
     (project.root / "orders" / "tasks.py").write_text(stub)
     project.run("manage.py", "shell", "-v0", "-c", DEFER)
     with project.running("-m", "procrastinate", "--app=tasks.app", "worker"):
-        assert eventually(lambda: _ended(database)) == ("DONE", "5")
+        assert eventually(lambda: asked(database, ENDED)) == [("DONE", "5")]
 
 
 # What a project may say for views of its own.
@@ -199,7 +117,7 @@ def test_the_api_is_the_same_whatever_a_project_says_of_its_own(
     project: Project, database: str
 ) -> None:
     with (project.root / "shop" / "settings.py").open("a") as file:
-        file.write(_own_settings(database) + SETTINGS + API_SETTINGS + REST_FRAMEWORK)
+        file.write(own_settings(database) + SETTINGS + API_SETTINGS + REST_FRAMEWORK)
         file.write('ALLOWED_HOSTS = ["testserver"]\n')
     with (project.root / "shop" / "urls.py").open("a") as file:
         file.write("from django.urls import include\n" + API_URLS)
@@ -246,26 +164,10 @@ def test_the_order_of_the_apps_does_not_matter(
     project: Project, database: str, order: list[str]
 ) -> None:
     with (project.root / "shop" / "settings.py").open("a") as file:
-        file.write(_own_settings(database) + f"INSTALLED_APPS += {order}")
+        file.write(own_settings(database) + f"INSTALLED_APPS += {order}")
     # Loaded before its time, it would ask for models that are not there yet.
     models = "from django.contrib.auth.models import User\n"
     (project.root / "orders" / "tasks.py").write_text(models + TASKS)
 
     assert "no issues" in project.run("manage.py", "check")
     assert "manage.py jobs" in project.refused("manage.py", "procrastinate", "worker")
-
-
-def _own_settings(database: str) -> str:
-    """Return what a project has before it installs anything: its database and its app."""
-    known = connection.get_connection_params()
-    names = ("host", "port", "user", "password")
-    own = {"NAME": database, **{name.upper(): str(known.get(name) or "") for name in names}}
-    parameters = ", ".join(f'"{word}": {text!r}' for word, text in own.items())
-    return DATABASE.format(parameters=parameters) + 'INSTALLED_APPS += ["orders"]\n'
-
-
-def _ended(database: str) -> Any:
-    own = {**connection.get_connection_params(), "dbname": database, "row_factory": tuple_row}
-    with psycopg.connect(**own) as server:
-        query = "SELECT end_status, result ->> 'sum' FROM pgjobs_task WHERE end_status IS NOT NULL"
-        return server.execute(query).fetchone()
