@@ -4,6 +4,8 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
+from pgjobs.tracking.powers import holds
+
 
 def still_may(owner_id: Any, permission: str) -> bool:
     """Tell whether this user exists, is active, and holds `permission` ("" for none).
@@ -14,4 +16,4 @@ def still_may(owner_id: Any, permission: str) -> bool:
     owner = users.filter(pk=owner_id).first()
     if owner is None or not owner.is_active:
         return False
-    return not permission or bool(owner.has_perm(permission))
+    return not permission or holds(owner, permission)

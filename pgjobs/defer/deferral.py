@@ -16,6 +16,7 @@ from pgjobs.contract.json_values import JSONTooLargeError
 from pgjobs.database.prepared import prepared_cursor
 from pgjobs.database.sql import read_sql
 from pgjobs.defer.ids import uuid7, uuid7s
+from pgjobs.defer.owners import stored_key
 from pgjobs.errors import AppError
 
 # Each look that finds nothing means that another job took the lock and let go of it meanwhile.
@@ -98,8 +99,11 @@ def owned_by(user_id: object, *, permission: str | None = None) -> Iterator[None
     With a `permission` such as "users.add_user" each run of their jobs begins with the question
     whether the user is active and holds it; "" asks for an active user alone. Without one (None)
     nothing is asked: the code that defers answers for what it does.
+
+    Raises:
+        ValueError, TypeError, ValidationError: no user can have such a key.
     """
-    token = _owner.set(Owner(user_id, permission))
+    token = _owner.set(Owner(stored_key(user_id), permission))
     try:
         yield
     finally:

@@ -1,14 +1,15 @@
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
-from django.db import migrations
+from django.db import migrations, models
 
 # What waits for a user ends with the user, whatever deactivates or deletes them: the ORM, an update
 # of many rows, SQL. A receiver of Django's signals would see the first of these alone. On deletion
 # Django would take the owner off the Tasks first, and nobody could tell whose they were: the
-# trigger does both.
+# trigger does both. A key of text may come again, of somebody else: so it leaves the Tags as well,
+# and where it changes, both follow.
 #
 # To shut somebody out must not depend on how much waits for them, or on who holds it: so many jobs are
 # ended, those that are held are stepped over, and what is left is refused when it runs.
@@ -16,9 +17,7 @@ from django.db import migrations
 # Job before Task, as everywhere. The error of a Task that was cancelled needs no words here: without
 # any, readers are given those of a cancel.
 
-FUNCTION = """
-CREATE FUNCTION pgjobs_end_what_waits() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
+END_WHAT_WAITS = """
     WITH clock AS MATERIALIZED (
         SELECT clock_timestamp() AS now
     ), held AS MATERIALIZED (
@@ -42,59 +41,113 @@ BEGIN
         updated_at = clock.now
     FROM held, clock, moved
     WHERE task.job_id = held.id AND moved.id = held.id AND task.end_status IS NULL;
+"""
 
-    IF TG_OP = 'DELETE' THEN
-        PERFORM FROM procrastinate_jobs
-        WHERE id IN (
-            SELECT job_id FROM pgjobs_task WHERE owner_id = OLD.{key} AND end_status IS NULL
-        )
-        ORDER BY id
-        FOR NO KEY UPDATE;
-        UPDATE pgjobs_task SET owner_id = NULL WHERE owner_id = OLD.{key};
-    END IF;
+HOLD_THE_REST = """
+    PERFORM FROM procrastinate_jobs
+    WHERE id IN (
+        SELECT job_id FROM pgjobs_task WHERE owner_id = OLD.{key} AND end_status IS NULL
+    )
+    ORDER BY id
+    FOR NO KEY UPDATE;
+"""
+
+GIVE_TO_NOBODY = """
+    WITH given AS (
+        UPDATE pgjobs_task SET owner_id = NULL WHERE owner_id = OLD.{key} RETURNING id
+    )
+    UPDATE pgjobs_tag AS tag SET owner_id = NULL FROM given WHERE tag.task_id = given.id;
+"""
+
+FOLLOW_KEY = """
+    WITH given AS (
+        UPDATE pgjobs_task SET owner_id = NEW.{key} WHERE owner_id = OLD.{key} RETURNING id
+    )
+    UPDATE pgjobs_tag AS tag SET owner_id = NEW.{key} FROM given WHERE tag.task_id = given.id;
+"""
+
+CREATE = """
+CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    {body}
     RETURN NULL;
 END;
 $$;
-"""
 
-ON_DELETE = """
-CREATE TRIGGER pgjobs_end_what_waits AFTER DELETE ON {table}
-FOR EACH ROW EXECUTE FUNCTION pgjobs_end_what_waits();
-"""
-
-ON_DEACTIVATION = """
-CREATE TRIGGER pgjobs_end_what_waits_for_inactive AFTER UPDATE OF {is_active} ON {table}
-FOR EACH ROW WHEN (OLD.{is_active} AND NOT NEW.{is_active})
-EXECUTE FUNCTION pgjobs_end_what_waits();
+CREATE TRIGGER {name} AFTER {event} ON {table}
+FOR EACH ROW {when} EXECUTE FUNCTION {name}();
 """
 
 DROP = """
-DROP TRIGGER IF EXISTS pgjobs_end_what_waits ON {table};
-DROP TRIGGER IF EXISTS pgjobs_end_what_waits_for_inactive ON {table};
-DROP FUNCTION IF EXISTS pgjobs_end_what_waits();
+DROP TRIGGER IF EXISTS {name} ON {table};
+DROP FUNCTION IF EXISTS {name}();
 """
+
+
+class Trigger(NamedTuple):
+    name: str
+    event: str
+    when: str
+    body: str
+
+    def create(self, names: dict[str, str]) -> str:
+        parts = {part: text.format(**names).strip() for part, text in self._asdict().items()}
+        return CREATE.format(**parts, table=names["table"])
+
+    def drop(self, names: dict[str, str]) -> str:
+        return DROP.format(name=self.name, table=names["table"])
+
+
+ON_DELETE = Trigger(
+    "pgjobs_end_what_waits", "DELETE", "", END_WHAT_WAITS + HOLD_THE_REST + GIVE_TO_NOBODY
+)
+ON_NEW_KEY = Trigger(
+    "pgjobs_follow_key",
+    "UPDATE OF {key}",
+    "WHEN (OLD.{key} IS DISTINCT FROM NEW.{key})",
+    FOLLOW_KEY,
+)
+ON_DEACTIVATION = Trigger(
+    "pgjobs_end_what_waits_for_inactive",
+    "UPDATE OF {is_active}",
+    "WHEN (OLD.{is_active} AND NEW.{is_active} IS NOT TRUE)",
+    END_WHAT_WAITS,
+)
 
 
 def end_with_the_user(apps: Any, schema_editor: Any) -> None:
     """Put the triggers on the project's table of users, whose names only now are known."""
-    user_model = apps.get_model(settings.AUTH_USER_MODEL)
-    names = _names(user_model, schema_editor)
-    schema_editor.execute(FUNCTION.format(**names))
-    schema_editor.execute(ON_DELETE.format(**names))
-    if "is_active" in names:
-        schema_editor.execute(ON_DEACTIVATION.format(**names))
+    for trigger, names in _triggers(apps, schema_editor):
+        schema_editor.execute(trigger.create(names))
 
 
 def leave_what_waits(apps: Any, schema_editor: Any) -> None:
-    user_model = apps.get_model(settings.AUTH_USER_MODEL)
-    schema_editor.execute(DROP.format(**_names(user_model, schema_editor)))
+    for trigger, names in _triggers(apps, schema_editor):
+        schema_editor.execute(trigger.drop(names))
 
 
-def _names(user_model: Any, schema_editor: Any) -> dict[str, str]:
-    meta = user_model._meta  # noqa: SLF001 # its documented name
+def _triggers(apps: Any, schema_editor: Any) -> Iterator[tuple[Trigger, dict[str, str]]]:
+    users = apps.get_model(settings.AUTH_USER_MODEL)
+    names = _names(users, schema_editor)
+    yield ON_DELETE, names
+    yield ON_NEW_KEY, names
+    if field := _is_active(users):
+        is_active = schema_editor.quote_name(field.column)
+        yield ON_DEACTIVATION, {**_names(field.model, schema_editor), "is_active": is_active}
+
+
+def _is_active(users: Any) -> Any:
+    """Return the column, which may be in a parent's table; None: this model has none of the kind."""
+    try:
+        field = users._meta.get_field("is_active")  # noqa: SLF001 # documented
+    except FieldDoesNotExist:
+        return None
+    return field if isinstance(field, models.BooleanField) else None
+
+
+def _names(model: Any, schema_editor: Any) -> dict[str, str]:
+    meta = model._meta  # noqa: SLF001 # documented
     names = {"table": meta.db_table, "key": meta.pk.column}
-    with suppress(FieldDoesNotExist):  # not every user model can deactivate
-        names["is_active"] = meta.get_field("is_active").column
     return {name: schema_editor.quote_name(value) for name, value in names.items()}
 
 

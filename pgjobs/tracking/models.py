@@ -32,6 +32,7 @@ from pgjobs.contract.lengths import (
     MAX_TASK_NAME_LENGTH,
     MAX_WORKER_NAME_LENGTH,
 )
+from pgjobs.tracking.powers import holds
 from pgjobs.tracking.states import (
     FINAL,
     STATUS_OF_JOB,
@@ -46,7 +47,7 @@ FILTERED = ("end_status", "task_name", "related_table", "finished_at")
 
 def sees_all(user: Any) -> bool:
     """Tell whether `user` may see everybody's Tasks."""
-    return bool(user.has_perm("pgjobs.view_task"))
+    return holds(user, "pgjobs.view_task")
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -148,8 +149,8 @@ class Task(models.Model):
     )
     operation = models.CharField(max_length=16, null=True)  # noqa: DJ001 # null: outside CRUD
     # No constraint: a job that runs may defer for an owner who was deleted meanwhile, and a user
-    # row that somebody holds locked must not hold up who defers. A trigger (migration 0011) takes a
-    # deleted owner off, and cancels what waits for them.
+    # row that somebody holds locked must not hold up who defers. Triggers (migration 0012) take a
+    # deleted owner off, cancel what waits for them, and follow a key that changes.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.DO_NOTHING,

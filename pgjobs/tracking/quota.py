@@ -8,6 +8,7 @@ from django.db import connection, transaction
 
 from pgjobs.conf import conf
 from pgjobs.database.sql import read_sql
+from pgjobs.defer.owners import stored_key
 from pgjobs.tracking.errors import OpenTaskQuotaError
 
 _COUNT_BESIDE_OTHERS_SQL = read_sql("pgjobs.tracking", "count_open_beside_others")
@@ -26,7 +27,7 @@ def open_task_quota(owner_id: Any, *, count: int = 1) -> Iterator[None]:
         OpenTaskQuotaError: the user would have more than JOBS_OPEN_TASKS_PER_USER.
         OperationalError: another session holds the lock for longer than a second.
     """
-    limit = conf.JOBS_OPEN_TASKS_PER_USER
+    limit, owner_id = conf.JOBS_OPEN_TASKS_PER_USER, stored_key(owner_id)
     if not limit or owner_id is None or conf.JOBS_EAGER:
         yield
         return

@@ -10,9 +10,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 
 from pgjobs.contract.json_values import JSON
+from pgjobs.defer.owners import stored_key
 from pgjobs.tracking.errors import TaskNotFoundError
 from pgjobs.tracking.finding import TaskFilters, Walk, found, walk
 from pgjobs.tracking.models import Attempt, AttemptKind, Task, TaskQuerySet
+from pgjobs.tracking.powers import holds, is_staff
 from pgjobs.tracking.states import EndCode, TaskStatus, error_of_end
 
 type Caller = AbstractBaseUser | AnonymousUser
@@ -77,18 +79,18 @@ def attempt_list(*, task_id: UUID, caller: Caller) -> QuerySet[Attempt]:
 
 def may_read_tracebacks(caller: Any) -> bool:
     """Tell whether `caller` may read what unexpected errors said: staff that may see all Tasks."""
-    return bool(caller.is_staff and caller.has_perm("pgjobs.view_task"))
+    return is_staff(caller) and holds(caller, "pgjobs.view_task")
 
 
 def may_steer(*, task: Task, caller: Any) -> bool:
     """Tell whether `caller` may cancel and retry this Task: its owner, or with the permission."""
-    is_owner = task.owner_id is not None and task.owner_id == caller.pk
-    return is_owner or bool(caller.has_perm("pgjobs.change_task"))
+    is_owner = task.owner_id is not None and task.owner_id == stored_key(caller.pk)
+    return is_owner or holds(caller, "pgjobs.change_task")
 
 
 def may_retry(*, task: Task, caller: Any) -> bool:
     """Tell whether `caller`, who may steer this Task, holds what its door asked for as well."""
-    return not task.permission or bool(caller.has_perm(task.permission))
+    return not task.permission or holds(caller, task.permission)
 
 
 def task_progress(task: Task) -> int:

@@ -14,6 +14,7 @@ from pgjobs.api.door.door import RETRY_AFTER_SECONDS, deferred_for
 from pgjobs.api.door.options import OPTION_NAMES, defer_options, with_options
 from pgjobs.api.http.strictness import refuse_query
 from pgjobs.api.keys.header import answer_once
+from pgjobs.tracking.powers import holds
 
 
 class TaskBulkApi(APIView):
@@ -32,7 +33,7 @@ class TaskBulkApi(APIView):
         body = BulkInput(data=request.data)
         body.is_valid(raise_exception=True)
         operation = bulk_operation(body.validated_data["task_name"])
-        if not request.user.has_perm(operation.permission):
+        if not holds(request.user, operation.permission):
             raise PermissionDenied
         options = defer_options(request)
         items = operation.arguments_of(body.validated_data["items"])

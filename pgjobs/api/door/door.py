@@ -21,6 +21,7 @@ from pgjobs.api.http.serializers import StrictSerializer
 from pgjobs.api.http.strictness import refuse_input, refuse_query
 from pgjobs.api.keys.header import answer_once
 from pgjobs.defer.bridge import BadDeclarationError, TaskSpec, lock_fits, owned_by
+from pgjobs.tracking.powers import holds
 from pgjobs.tracking.quota import open_task_quota
 
 # Seconds a client should wait before it first asks how the task stands.
@@ -84,7 +85,7 @@ def deferring(
             raise MethodNotAllowed("HEAD")
         _refuse_strangers(view, request)
         refuse_cross_site(request)
-        if permission and not request.user.has_perm(permission):
+        if permission and not holds(request.user, permission):
             raise PermissionDenied
         options = defer_options(request)
         has_body = request.method in _METHODS_WITH_BODY

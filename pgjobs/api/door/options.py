@@ -23,6 +23,7 @@ from pgjobs.defer.options import (
     DeferOptions,
     OptionArguments,
 )
+from pgjobs.tracking.powers import holds, is_staff
 
 MAX_DELAY = timedelta(days=365)
 
@@ -125,7 +126,7 @@ def with_options[**P](
 
 
 def _has_no_bounds(user: Any) -> bool:
-    return bool(user.is_staff and user.has_perm("pgjobs.change_task"))
+    return is_staff(user) and holds(user, "pgjobs.change_task")
 
 
 def _check_given_once(given: Mapping[str, list[str]]) -> None:

@@ -15,6 +15,7 @@ from pgjobs.contract.lengths import (
 from pgjobs.defer.options import MAX_TAGS
 from pgjobs.tracking import selectors
 from pgjobs.tracking.models import Attempt, AttemptKind, Tag, Task
+from pgjobs.tracking.powers import is_staff
 from pgjobs.tracking.states import TaskStatus
 
 ROW_FIELDS = (
@@ -194,8 +195,8 @@ class TaskDetailOutput(TaskStatusOutput):
     )
     def get_job_id(self, task: Task) -> str | None:
         # A string: JavaScript rounds integers past 2^53.
-        is_staff = self.context["request"].user.is_staff
-        return str(task.job_id) if is_staff and task.job_id is not None else None
+        is_shown = task.job_id is not None and is_staff(self.context["request"].user)
+        return str(task.job_id) if is_shown else None
 
     @extend_schema_field(ERROR_OR_NULL)
     def get_error(self, task: Task) -> dict[str, str] | None:

@@ -4,7 +4,7 @@
 SELECT
     set_config('jobs.lock_timeout', current_setting('lock_timeout'), true),
     set_config('lock_timeout', '1s', true);
-SELECT pg_advisory_xact_lock(hashtextextended('open tasks ' || %(owner_id)s::text, 0));
+SELECT pg_advisory_xact_lock(hashtextextended('open tasks ' || CAST(%(owner_id)s AS text), 0));
 SELECT set_config('lock_timeout', current_setting('jobs.lock_timeout'), true);
 SELECT count(*)::int FROM (
     SELECT FROM pgjobs_task WHERE owner_id = %(owner_id)s AND end_status IS NULL LIMIT %(limit)s

@@ -9,7 +9,7 @@
 SELECT
     set_config('jobs.lock_timeout', current_setting('lock_timeout'), true),
     set_config('lock_timeout', '1s', true);
-SELECT pg_advisory_xact_lock_shared(hashtextextended('open tasks ' || %(owner_id)s::text, 0));
+SELECT pg_advisory_xact_lock_shared(hashtextextended('open tasks ' || CAST(%(owner_id)s AS text), 0));
 SELECT set_config('lock_timeout', current_setting('jobs.lock_timeout'), true);
 SELECT %(limit)s > current_setting('max_connections')::int AND NOT EXISTS (
     SELECT FROM pgjobs_task

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import atomic_samples
 import pytest
@@ -416,6 +416,34 @@ def test_only_what_waits_for_a_user_who_goes_is_cancelled(
     }
     owners = set(Task.objects.exclude(pk=others.task_id).values_list("owner_id", flat=True))
     assert owners == ({member.pk} if change is _deactivate else {None})
+
+
+LISTS = ("/api/tasks/", "/api/tasks/?tag=theirs")
+
+
+@pytest.mark.parametrize("change", [_delete, _delete_by_sql])
+def test_a_key_that_comes_again_leads_to_nothing_of_whose_it_was(
+    member: Any, client_of: ClientOf, change: Callable[[Any], None]
+) -> None:
+    with owned_by(member.pk):
+        atomic_samples.act.configure(tags=["theirs"]).defer(deed="act")
+    change(member)
+
+    another = type(member).objects.create_user("another", "another@example.org", id=member.pk)
+
+    for listed in LISTS:
+        assert client_of(another).get(listed).json()["results"] == []
+
+
+def test_tasks_follow_a_key_that_changes(user: Any, client_of: ClientOf) -> None:
+    with owned_by(user.pk):
+        task_id = atomic_samples.act.configure(tags=["theirs"]).defer(deed="act").task_id
+
+    type(user).objects.filter(pk=user.pk).update(id=uuid4())
+
+    client = client_of(type(user).objects.get(username=user.username))
+    for listed in LISTS:
+        assert [row["id"] for row in client.get(listed).json()["results"]] == [str(task_id)]
 
 
 def _finish(job_id: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import job_samples
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -243,6 +244,19 @@ def test_an_owner_who_was_deleted_meanwhile_is_no_obstacle(user: Any) -> None:
     connection.check_constraints()
 
     assert Task.objects.get(pk=deferred.task_id).owner_id == gone
+
+
+@pytest.mark.django_db
+def test_an_owner_is_known_by_the_text_of_the_key(user: Any) -> None:
+    with owned_by(str(user.pk)):
+        deferred = invite.defer(**GUEST)
+
+    assert Task.objects.get(pk=deferred.task_id).owner == user
+
+
+def test_what_can_be_no_key_of_a_user_is_refused_before_anything_is_deferred() -> None:
+    with pytest.raises(ValidationError, match="is not a valid UUID"), owned_by("olga"):
+        pytest.fail("it went on")
 
 
 @pytest.mark.django_db

@@ -345,7 +345,7 @@ def test_the_callers_savepoint_takes_back_its_own_only() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_the_database_refuses_leaves_nothing() -> None:
-    with owned_by("not a number"), pytest.raises(DataError):
+    with correlated("x" * 129), pytest.raises(DataError):
         invite.defer_many(GUESTS)
 
     assert _nothing_is_written()
