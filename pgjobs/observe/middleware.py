@@ -70,7 +70,7 @@ def _finished(
             "%s %s user=%s status=%d duration=%.4f",
             request.method,
             _path(request),
-            user_id or "-",
+            quote(user_id or "-", safe="@"),
             response.status_code,
             seconds,
         )

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pgjobs.access.addresses import address_of
+from pgjobs.access.callers import caller_name
 from pgjobs.api.http.headers import IDEMPOTENCY_KEY
 from pgjobs.api.keys.services import KeyedRequest, once
 
@@ -70,7 +71,7 @@ def _caller_of(request: Request) -> str:
     """Return whose key it is: a user's by token and session alike, else an address'."""
     if request.user.pk is None:
         return f"address:{address_of(request)}"
-    return f"user:{request.user.pk}"
+    return f"user:{caller_name(request.user.pk)}"
 
 
 def _fingerprint(request: Request, body: Any) -> bytes:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from rest_framework.request import Request
 
 from pgjobs.access.addresses import address_of
+from pgjobs.access.callers import caller_name
 from pgjobs.access.hashing import give_connections_back
 from pgjobs.api.throttles.refusals import too_many
 from pgjobs.api.throttles.services import Quota, count_request, uncount_request
@@ -85,7 +86,7 @@ class OldPassword:
 
     def __init__(self, request: HttpRequest) -> None:
         limit, user = conf.JOBS_THROTTLE_LOGIN_FAILURES, request.user
-        self._of_user = Quota("password-change", str(user.pk), limit, ADDRESS_SECONDS)
+        self._of_user = Quota("password-change", caller_name(user.pk), limit, ADDRESS_SECONDS)
         self._counts = bool(limit) and user.is_authenticated
 
     def refused_for(self) -> float:

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from pgjobs.access.addresses import address_of
+from pgjobs.access.callers import caller_name
 from pgjobs.api.door.operations import accepting_operation
 from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles.services import Quota, Standing, count_request
@@ -96,7 +97,7 @@ class CallerThrottle(CountingThrottle):
         digest = str(getattr(token, "digest", ""))[:DIGEST_LENGTH]
         return [
             *(_if_on(Quota("token", digest, by_token, MINUTE)) if digest else []),
-            *_if_on(Quota("user", str(user.pk), by_user, MINUTE)),
+            *_if_on(Quota("user", caller_name(user.pk), by_user, MINUTE)),
         ]
 
     def allow_request(self, request: Request | HttpRequest, view: Any) -> bool:
@@ -110,7 +111,7 @@ class CallerThrottle(CountingThrottle):
         if not (weight and request.user.is_authenticated):
             return True
         limit = conf.JOBS_THROTTLE_STORED_MB_PER_DAY * KILOBYTES
-        quotas = _if_on(Quota("stored", str(request.user.pk), limit, DAY, weight))
+        quotas = _if_on(Quota("stored", caller_name(request.user.pk), limit, DAY, weight))
         standings = count_request(*quotas) if quotas else []
         waits = [one.seconds_left for one in standings if not one.may_pass]
         self.seconds_to_wait = max(waits, default=None)

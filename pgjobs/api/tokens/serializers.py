@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.contrib.auth import get_user_model
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
@@ -13,6 +14,15 @@ from pgjobs.api.http.serializers import (
     UtcDateTimeField,
 )
 from pgjobs.api.tokens.models import Scope, Terms
+
+# An address by RFC 5321, where the column of the user model says nothing.
+LONGEST_NAME = 254
+
+
+def _name_length() -> int:
+    users = get_user_model()
+    named_by = users._meta.get_field(users.USERNAME_FIELD)  # noqa: SLF001 # documented
+    return getattr(named_by, "max_length", None) or LONGEST_NAME
 
 
 @extend_schema_serializer(
@@ -32,7 +42,7 @@ from pgjobs.api.tokens.models import Scope, Terms
 class TokenInput(StrictSerializer):
     """The body of POST /api/tokens/."""
 
-    username = StrictCharField(max_length=150, help_text="What the user signs in by.")
+    username = StrictCharField(max_length=_name_length(), help_text="What the user signs in by.")
     password = StrictCharField(
         max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False, write_only=True
     )

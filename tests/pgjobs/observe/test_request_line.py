@@ -2,13 +2,15 @@
 
 import logging
 import re
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import include, path
+
+from pgjobs.observe.middleware import RequestMiddleware
 
 LINE = re.compile(r"(\S+) (\S+) user=(\S+) status=(\d+) duration=\d+\.\d{4}")
 
@@ -50,6 +52,15 @@ def test_a_failing_request_has_its_line_too(lines: Any, client_of: Any, admin: A
     client_of(admin).get("/api/tasks/?limit=x")
 
     assert lines()[-1][0::3] == ("GET", "400")
+
+
+def test_a_key_of_text_stays_in_its_place(lines: Any) -> None:
+    request = RequestFactory().get("/")
+    request.user = SimpleNamespace(pk="ada@example.org status=200\n")  # type: ignore[assignment]
+
+    RequestMiddleware(lambda _request: HttpResponse(status=403))(request)
+
+    assert lines() == [("GET", "/", "ada@example.org%20status%3D200%0A", "403")]
 
 
 def test_a_line_break_in_the_path_stays_in_its_line(lines: Any) -> None:
