@@ -14,6 +14,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.settings import DEFAULTS, IMPORT_STRINGS, APISettings
 from rest_framework.views import APIView
 
+from pgjobs.access.audit.services import audited
 from pgjobs.api.bulk.apis import TaskBulkApi
 from pgjobs.api.http.negotiation import ReadableNegotiation
 from pgjobs.api.http.pagination import IdCursorPagination
@@ -50,7 +51,7 @@ def ours(kind: type[APIView]) -> Any:
         for name, value in OURS.items()
         if hasattr(kind, name) and getattr(kind, name) is getattr(GenericAPIView, name)
     }
-    return kind.as_view(**said_nothing, settings=SETTINGS, schema=_schema_of(kind))
+    return audited(kind.as_view(**said_nothing, settings=SETTINGS, schema=_schema_of(kind)))
 
 
 def _schema_of(kind: type[APIView]) -> Any:

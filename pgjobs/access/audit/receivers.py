@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_logged_in, user_login_failed
@@ -26,9 +27,12 @@ def connect() -> None:
     user_model = get_user_model()
     user_logged_in.connect(_signed_in, dispatch_uid="audit")
     user_login_failed.connect(_sign_in_failed, dispatch_uid="audit")
-    pre_save.connect(_user_about_to_change, sender=user_model, dispatch_uid="audit")
-    post_save.connect(_user_saved, sender=user_model, dispatch_uid="audit")
-    post_delete.connect(_user_deleted, sender=user_model, dispatch_uid="audit")
+    for kind in _kinds_of(user_model):
+        pre_save.connect(_user_about_to_change, sender=kind, dispatch_uid="audit")
+        post_save.connect(_user_saved, sender=kind, dispatch_uid="audit")
+        # Of a model with a parent Django deletes both, and tells of both.
+        if kind._meta.concrete_model is user_model._meta.concrete_model:  # noqa: SLF001 # documented
+            post_delete.connect(_user_deleted, sender=kind, dispatch_uid="audit")
     powers = ((user_model, "groups"), (user_model, "user_permissions"), (Group, "permissions"))
     for owner, field in powers:
         if through := getattr(getattr(owner, field, None), "through", None):
@@ -65,13 +69,24 @@ def _user_saved(instance: Any, **_signal: Any) -> None:
         return
     changed = {name: now for name, was in before.items() if (now := getattr(instance, name)) != was}
     for action in dict.fromkeys(WATCHED[name] for name in changed):
-        of_it = {name: now for name, now in changed.items() if WATCHED[name] == action}
+        # As JSON whatever its column is: a project's `is_active` may be a date.
+        of_it = {name: bool(now) for name, now in changed.items() if WATCHED[name] == action}
         of_it.pop("password", None)  # a hash
         record(action, instance.pk, **of_it)
 
 
 def _user_deleted(instance: Any, **_signal: Any) -> None:
     record(Action.USER_DELETED, instance.pk, username=instance.get_username())
+
+
+def _kinds_of(user_model: Any) -> list[Any]:
+    """Return each model whose rows are users: a signal names the very one that was saved."""
+    concrete = user_model._meta.concrete_model  # noqa: SLF001 # documented
+    return [
+        model
+        for model in apps.get_models()
+        if model._meta.concrete_model is concrete or issubclass(model, concrete)  # noqa: SLF001
+    ]
 
 
 def _watched_of(user_model: Any) -> list[str]:

@@ -1,11 +1,12 @@
 """Writes of the record."""
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.db import connection, transaction
 from django.http import HttpRequest
@@ -28,11 +29,19 @@ class AuditMiddleware(BothWays):
 
     @contextmanager
     def around(self, request: HttpRequest) -> Iterator[Finish]:
-        token = _request.set(request)
-        try:
+        with _audited(request):
             yield lambda response: response
-        finally:
-            _request.reset(token)
+
+
+def audited[**P](view: Callable[P, Any]) -> Callable[P, Any]:
+    """Return a view that lets the record know as much, where a project lacks the middleware."""
+
+    @functools.wraps(view)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+        with _audited(cast("HttpRequest", args[0])):
+            return view(*args, **kwargs)
+
+    return wrapper
 
 
 def record(action: Action, target: object, *, actor: Any = None, **details: Any) -> None:
@@ -67,6 +76,15 @@ def entries_prune(*, older_than: timedelta, until: float = math.inf) -> int:
             return cursor.rowcount, cursor.rowcount
 
     return delete_in_batches(delete, until=until)
+
+
+@contextmanager
+def _audited(request: HttpRequest) -> Iterator[None]:
+    token = _request.set(request)
+    try:
+        yield
+    finally:
+        _request.reset(token)
 
 
 def _caller(request: HttpRequest | None) -> Any:

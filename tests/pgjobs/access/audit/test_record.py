@@ -58,6 +58,17 @@ def test_cancel_and_retry_are_recorded_with_who_and_whence(
     assert entry.correlation_id == "of the retry"
 
 
+def test_the_api_says_who_where_a_project_lacks_the_middleware(
+    client_of: ClientOf, user: Any, task: Task, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if not name.startswith("pgjobs")]
+
+    client_of(user).post(f"/api/tasks/{task.pk}/cancel/", REMOTE_ADDR="192.0.2.7")
+
+    entry = Entry.objects.get(action=Action.CANCELLED)
+    assert (entry.actor, entry.actor_name, entry.address) == (user, "olga", "192.0.2.7")
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("act", ["cancel", "retry"])
 def test_an_act_that_cannot_be_recorded_does_not_take_place(
