@@ -2,11 +2,13 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, register
 from django.db import connection
 from django.utils.module_loading import import_string
@@ -16,6 +18,8 @@ from pgjobs.errors import AppError
 
 # With less, one sign of life that is late is the end of a worker.
 HEARTBEATS_IN_A_LEASE = 2
+# Types of columns whose values Python cannot compare, or drivers read differently.
+UNFIT_KEY = re.compile(r"bytea|jsonb?|inet|cidr|.*\[\d*\]")
 # Procrastinate's settings in Django, and the variables of its command line.
 LIBRARY_SETTINGS = frozenset(
     {
@@ -81,6 +85,25 @@ def check_database(**_options: Any) -> Iterable[CheckMessage]:
             f"The default database is {vendor}; jobs are kept in Postgres.",
             hint='Set DATABASES["default"] to one of the engine "django.db.backends.postgresql".',
             id="jobs.E006",
+        )
+    ]
+
+
+@register("jobs")
+def check_owner_key(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error if the user model has a key by which no owner can be told from another."""
+    users = get_user_model()
+    key: Any = users._meta.pk  # noqa: SLF001 # documented
+    kind = key.rel_db_type(connection)
+    if connection.vendor != "postgresql" or (kind and not UNFIT_KEY.fullmatch(kind)):
+        return []
+    return [
+        Error(
+            f"The key {key.name} of {users.__name__} ({kind or 'several columns'}) cannot name"
+            " the owner of a job.",
+            hint="Give the model one key of whole numbers, UUIDs or text, such as"
+            " `id = models.BigAutoField(primary_key=True)`; what was the key may be unique.",
+            id="jobs.E008",
         )
     ]
 

@@ -7,11 +7,14 @@ from typing import Any
 import job_samples
 import pytest
 from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.postgres.fields import ArrayField
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import models
 from programs import PROJECT
 
-from pgjobs.checks import check_lease, check_menu, check_names, check_values
+from pgjobs.checks import check_lease, check_menu, check_names, check_owner_key, check_values
 from pgjobs.conf import conf
 from pgjobs.defer.bridge import TaskSpec, declare
 from pgjobs.worker.app import JobsApp
@@ -178,3 +181,30 @@ def test_manage_check_refuses_such_a_lease(settings: Any) -> None:
 
     with pytest.raises(SystemCheckError, match=r"jobs\.E003"):
         call_command("check")
+
+
+KEYS = [
+    models.BinaryField(primary_key=True),
+    models.JSONField(primary_key=True),
+    models.GenericIPAddressField(primary_key=True),
+    ArrayField(models.IntegerField(), primary_key=True),
+    models.CompositePrimaryKey("tenant", "number"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: type(key).__name__)
+def test_a_key_that_names_no_owner_is_an_error_with_its_cure(
+    key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = get_user_model()
+    key.set_attributes_from_name("key")
+    monkeypatch.setattr(users._meta, "pk", key)
+
+    (error,) = check_owner_key()
+
+    assert error.msg.startswith("The key key of User (")
+    assert "models.BigAutoField(primary_key=True)" in error.hint
+
+
+def test_the_key_of_the_projects_users_names_owners() -> None:
+    assert list(check_owner_key()) == []
