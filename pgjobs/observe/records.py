@@ -1,7 +1,11 @@
 """Every log record carries the ids of its run, whatever formats it.
 
-A project's own format may name them: `%(task_id)s`, `%(job_id)s`, `%(task_name)s`, `%(attempt)s`
-(None outside of a run), `%(correlation_id)s`, and `%(run)s`: all of them as text, empty outside.
+A project's own format may name them: `%(pgjobs_run)s` is all of them as text, empty outside of a
+run; `%(pgjobs_task_id)s`, `%(pgjobs_job_id)s`, `%(pgjobs_task_name)s`, `%(pgjobs_attempt)s` are
+None there; `%(pgjobs_correlation_id)s`.
+
+The names are long because logging refuses an `extra` of a name that a record has: `task_id` and
+`job_id` are for whoever logs, Procrastinate among them.
 """
 
 import logging
@@ -10,9 +14,9 @@ from typing import Any
 
 from pgjobs.observe.correlation import correlation_id, run_ids
 
-RUN_IDS = ("task_id", "job_id", "task_name", "attempt")
+_IDS = ("task_id", "job_id", "task_name", "attempt")
 # What a worker logs in that has no format of the project's.
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(run)s"
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(pgjobs_run)s"
 
 
 class RunRecord(logging.LogRecord):
@@ -21,10 +25,11 @@ class RunRecord(logging.LogRecord):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         ids = run_ids()
-        self.correlation_id = correlation_id()
-        self.run = _as_text(ids, self.correlation_id) if ids else ""
-        for name in RUN_IDS:
-            setattr(self, name, ids.get(name))
+        correlation = correlation_id()
+        self.pgjobs_correlation_id = correlation
+        self.pgjobs_run = _as_text(ids, correlation) if ids else ""
+        for name in _IDS:
+            setattr(self, f"pgjobs_{name}", ids.get(name))
 
 
 def carry_ids() -> None:

@@ -34,6 +34,7 @@ def test_a_fresh_project_runs_its_first_job(project: Project, database: str) -> 
     # Upkeep runs beside it.
     ids = r"job done .*\(task_id=[0-9a-f-]{36} job_id=\d+ task_name=add attempt=1 "
     assert len(re.findall(ids, log.read_text())) == 1
+    assert "schedules are not deferred" not in log.read_text()
     written = [line for line in (SETTINGS + TASKS + DEFER).splitlines() if line.strip()]
     assert len(written) <= MOST_LINES
 

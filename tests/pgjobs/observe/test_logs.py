@@ -45,12 +45,21 @@ def test_a_format_of_the_project_s_own_may_name_the_ids() -> None:
         "a line in a run (task_id=t-1 job_id=7 task_name=add attempt=1 correlation_id=c-1)" in line
     )
     assert logging.Formatter(FORMAT).format(_made("outside")).endswith("a line outside")
-    assert logging.Formatter("%(task_id)s %(attempt)s").format(_made("")) == "None None"
+    ids = logging.Formatter("%(pgjobs_task_id)s %(pgjobs_attempt)s")
+    assert ids.format(_made("")) == "None None"
 
 
-def _made(words: str) -> logging.LogRecord:
+def test_whoever_logs_may_name_what_they_add_as_the_ids_are_named() -> None:
+    words = ("task_id", "job_id", "task_name", "attempt", "correlation_id", "run")
+
+    record = _made("with more", **dict.fromkeys(words, "theirs"))
+
+    assert {getattr(record, name) for name in words} == {"theirs"}
+
+
+def _made(words: str, **extra: object) -> logging.LogRecord:
     return logging.getLogger("a.project").makeRecord(
-        "a.project", logging.INFO, "file.py", 1, "a line %s", (words,), None
+        "a.project", logging.INFO, "file.py", 1, "a line %s", (words,), None, extra=extra
     )
 
 
