@@ -5,11 +5,14 @@ Web code imports this and nothing of the worker. Importing it loads no model and
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from string import Formatter
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Literal,
+    Never,
     Protocol,
     TypedDict,
     Unpack,
@@ -171,6 +174,15 @@ class TaskSpec[**P]:
             BadDeferOptionError: an option does not fit, or two exclude each other.
         """
         return ConfiguredTask(self, DeferOptions(**options))
+
+    if not TYPE_CHECKING:  # so that type checkers refuse it too
+
+        def __call__(self, *_args: object, **_kwargs: object) -> Never:
+            """Raise TypeError: whoever forgot `.defer` would run the task in the request."""
+            raise TypeError(
+                f"{self.name} is a task: defer it by {self.name}.defer(...); the function that"
+                f" @task was put on is {self.name}.function."
+            )
 
     def redact(self, arguments: dict[str, JSON]) -> dict[str, JSON]:
         """Return `arguments` as they may be shown: sensitive values replaced by `***`."""
@@ -341,6 +353,11 @@ class TaskDecorator(Protocol):
     def __call__[**P](self, function: Callable[P, Any]) -> TaskSpec[P]: ...
 
 
+@overload
+def task[**P](function: Callable[Concatenate[TaskContext, P], Any], /) -> TaskSpec[P]: ...
+@overload
+def task[**P](function: Callable[P, Any], /) -> TaskSpec[P]: ...
+@overload
 def task(
     *,
     queue: str = DEFAULT_QUEUE,
@@ -353,35 +370,35 @@ def task(
     result: type | None = None,
     errors: Mapping[str, str] | None = None,
     **work: Unpack[WorkOptions],
-) -> TaskDecorator:
+) -> TaskDecorator: ...
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function in `<app>/tasks.py` a task: declaration and implementation in one.
 
-    Takes what `declare` takes, and what the worker takes beside it: `atomic`, `soft_limit`,
-    `hard_limit`, `cron`, `schedule`. The function may be async, and may take a `context` first.
-    What is decorated is deferred like any declaration; `.function` is the function itself.
+    `@task`, or `@task(...)` with what `declare` takes and what the worker takes beside it:
+    `atomic`, `soft_limit`, `hard_limit`, `cron`, `schedule`. The function may be async, and may
+    take a `context` first. What is decorated is deferred like any declaration; `.function` is the
+    function itself.
 
     Raises:
         BadDeclarationError: a name, a lock or a sensitive field does not fit.
         BadRetryPolicyError: `retry` is not a policy; a bare count would retry at once.
+        TypeError: there is no such option.
     """
-    make = declare(
-        queue=queue,
-        operation=operation,
-        subject=subject,
-        priority=priority,
-        lock=lock,
-        sensitive=sensitive,
-        retry=retry,
-        result=result,
-        errors=errors,
-    )
+    if unknown := options.keys() - _TASK_OPTIONS:
+        known = ", ".join(sorted(_TASK_OPTIONS))
+        raise TypeError(f"task() has no option {min(unknown)!r}; its options are {known}.")
+    work = {name: options.pop(name) for name in WorkOptions.__annotations__ if name in options}
+    make = declare(**{"queue": DEFAULT_QUEUE, **options})
 
-    def build(function: Callable[..., Any]) -> TaskSpec[...]:
-        spec = make(function)
-        spec.function, spec.work = function, work
+    def build(given: Callable[..., Any]) -> TaskSpec[...]:
+        spec = make(given)
+        spec.function, spec.work = given, cast("WorkOptions", work)
         return spec
 
-    return cast("TaskDecorator", build)
+    return build if function is None else build(function)
+
+
+_TASK_OPTIONS = signature(declare).parameters.keys() | WorkOptions.__annotations__.keys()
 
 
 def specs_in(namespace: dict[str, Any]) -> dict[str, TaskSpec[...]]:

@@ -15,7 +15,7 @@ from pgjobs.worker.app import JobsApp
 from pgjobs.worker.errors import AsyncAtomicError, BadTimeLimitsError
 
 
-@task()
+@task
 def add(*, left: int, right: int = 1) -> dict[str, int]:
     """Add two numbers."""
     return {"sum": left + right}
@@ -69,6 +69,11 @@ def test_the_function_itself_can_be_called() -> None:
     assert add.function(left=2, right=3) == {"sum": 5}
 
 
+def test_a_call_without_defer_says_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"add\.defer\(\.\.\.\); .* add\.function"):
+        add(left=2)  # type: ignore[operator]
+
+
 @pytest.mark.django_db
 @pytest.mark.usefixtures("worker_app")
 def test_each_kind_runs_as_the_worker_was_told() -> None:
@@ -94,7 +99,9 @@ def test_what_does_not_fit_is_refused_where_it_is_written() -> None:
     with pytest.raises(BadDeclarationError, match="lock"):
         task(lock="order:{order_id}")(add.function)
     with pytest.raises(BadRetryPolicyError, match="3"):
-        task(retry=3)  # type: ignore[arg-type]
+        task(retry=3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="'bind'; its options are atomic, cron, errors, hard_limit"):
+        task(bind=True)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
