@@ -2,7 +2,8 @@
 
 import os
 import sys
-from argparse import REMAINDER, ArgumentParser
+from argparse import REMAINDER, ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand
@@ -42,21 +43,38 @@ class Command(BaseCommand):
             if apply:
                 piece.write()
 
-    def _worker(self, *, arguments: list[str], **_: Any) -> NoReturn:
+    def _worker(self, *, arguments: list[str], pythonpath: str | None, **_: Any) -> NoReturn:
         """Become the library's command, which has the signals and the status of this process."""
         program = [sys.executable, "-m", "pgjobs.worker", f"--app={conf.JOBS_WORKER_APP}", "worker"]
         self.stdout.flush()
         self.stderr.flush()
+        django, own = _split(arguments)
+        environment = _environment(pythonpath or django.pythonpath)
         # The interpreter of this command, without a shell: what a person could type.
-        os.execve(sys.executable, [*program, *arguments], _environment())  # noqa: S606 # nosec B606
+        os.execve(sys.executable, [*program, *own], environment)  # noqa: S606 # nosec B606
 
 
-def _environment() -> dict[str, str]:
+def _split(arguments: list[str]) -> tuple[Namespace, list[str]]:
+    """Return Django's options among them, which it has followed already, and the others."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--settings")
+    parser.add_argument("--pythonpath")
+    return parser.parse_known_args(arguments)
+
+
+def _environment(added: str | None) -> dict[str, str]:
     """Return the environment of a worker: it finds the project from wherever it is started."""
-    # The directory of manage.py, which Python put first.
-    paths = [os.path.abspath(sys.path[0]), os.environ.get("PYTHONPATH", "")]  # noqa: PTH100
+    paths = [*_first_paths(added), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     # For a project whose logging has no handlers: Procrastinate's command then sets up some.
     environment.setdefault("PROCRASTINATE_LOG_FORMAT", FORMAT)
     # Ours is that of a command; a project may give workers other settings by it.
     return {**environment, "PROCESS_ROLE": "worker"}
+
+
+def _first_paths(added: str | None) -> Iterator[str]:
+    """Return what --pythonpath added, and the directory of manage.py, which Python put first."""
+    for path in sys.path:
+        yield os.path.abspath(path)  # noqa: PTH100
+        if path != added:
+            return
