@@ -9,7 +9,7 @@ from procrastinate import App
 from procrastinate.contrib.django.utils import connector_params
 
 from pgjobs.conf import conf
-from pgjobs.contract.arguments import Arguments
+from pgjobs.contract.arguments import Arguments, ArgumentsRefusedError
 from pgjobs.contract.context import CONTEXT_PARAMETER
 from pgjobs.defer.bridge import TaskSpec
 from pgjobs.worker.alive.opening import first_contact
@@ -23,6 +23,7 @@ from pgjobs.worker.database.connections import (
 )
 from pgjobs.worker.errors import (
     AsyncAtomicError,
+    BadScheduleError,
     ImplementationMismatchError,
     MenuMismatchError,
     WorkerStoppedError,
@@ -30,7 +31,7 @@ from pgjobs.worker.errors import (
 from pgjobs.worker.execute.inline import InlineRunner
 from pgjobs.worker.logs import engine_logger
 from pgjobs.worker.run.progress import ProgressWriter
-from pgjobs.worker.run.work import Implementation, LibraryWork, Work
+from pgjobs.worker.run.work import DUE_PARAMETER, Implementation, LibraryWork, Work
 from pgjobs.worker.tracked import TrackedDeferrer
 from pgjobs.worker.worker import EngineWorker, lease_from_settings
 
@@ -91,13 +92,14 @@ class JobsApp(App):
         they are not given.
 
         With `cron` the worker defers it by itself at these times (five fields, UTC), under the
-        name `schedule`; its one argument `timestamp` is when it was due, in Unix seconds. These
-        jobs have no Task.
+        name `schedule`. An argument `timestamp`, if it has one, is when it was due, in Unix
+        seconds; any other has a default. These jobs have no Task.
 
         Raises:
             ImplementationMismatchError: its arguments are not the declared ones.
             AsyncAtomicError: it is async, and `atomic` is asked for.
             BadTimeLimitsError: the limits are not above 0, or soft is not below hard.
+            BadScheduleError: `cron` cannot be read, or nothing gives an argument that it requires.
         """
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,7 +109,12 @@ class JobsApp(App):
                     name=spec.name, declared=spec.arguments, implemented=arguments
                 )
             implementation = Implementation(
-                function, spec, is_atomic=atomic, soft_limit=soft_limit, hard_limit=hard_limit
+                function,
+                spec,
+                is_atomic=atomic,
+                is_scheduled=bool(cron),
+                soft_limit=soft_limit,
+                hard_limit=hard_limit,
             )
             if atomic and implementation.is_async:
                 raise AsyncAtomicError(name=spec.name)
@@ -119,11 +126,24 @@ class JobsApp(App):
                 lock=spec.lock if cron else None,
             )(function)
             if cron:
-                self.periodic(cron=cron, periodic_id=schedule)(task)
+                self._schedule(task, spec, cron=cron, name=schedule)
             self.implemented[spec.name] = implementation
             return function
 
         return register
+
+    def _schedule(self, task: Any, spec: TaskSpec[...], *, cron: str, name: str) -> None:
+        takes_time = DUE_PARAMETER in spec.arguments.names
+        try:
+            spec.arguments.load({DUE_PARAMETER: 0} if takes_time else {})
+            self.periodic(cron=cron, periodic_id=name)(task)
+            # Read now: the library reads it when the worker runs, and then defers no schedule.
+            _ = self.periodic_registry.periodic_tasks[spec.name, name].croniter
+        except ArgumentsRefusedError as error:
+            reason = f"a schedule gives an int {DUE_PARAMETER!r}, and nothing else. {error.summary}"
+            raise BadScheduleError(name=spec.name, cron=cron, reason=reason) from None
+        except ValueError as error:
+            raise BadScheduleError(name=spec.name, cron=cron, reason=f"{error}.") from None
 
     def configure_task(self, name: str, *, allow_unknown: bool = True, **options: Any) -> Any:
         """Return what defers a task of this name, as `procrastinate defer` does.

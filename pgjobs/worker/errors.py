@@ -119,6 +119,12 @@ class ThreadBrokenError(AppError):
     reason: str
 
 
+class BadScheduleError(AppError):
+    """Task {name} cannot run by cron={cron!r}: {reason}"""
+
+    code = "bad_schedule"
+
+
 class BadTimeLimitsError(AppError):
     """The time limits of task {name} cannot work: soft {soft:g} s, hard {hard:g} s. Both must be
     above 0, and soft below hard.

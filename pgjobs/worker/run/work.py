@@ -43,6 +43,9 @@ from pgjobs.worker.run.limits import Limits, limits_of
 if TYPE_CHECKING:
     from pgjobs.worker.run.run import Run
 
+# When a job was due that a schedule deferred, in Unix seconds: Procrastinate's word.
+DUE_PARAMETER = "timestamp"
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -89,6 +92,7 @@ class Implementation:
         spec: TaskSpec[...],
         *,
         is_atomic: bool,
+        is_scheduled: bool = False,
         soft_limit: float | None = None,
         hard_limit: float | None = None,
     ) -> None:
@@ -99,6 +103,8 @@ class Implementation:
         self.is_async = inspect.iscoroutinefunction(function)
         self.is_atomic = is_atomic
         self._function = function
+        # Jobs of schedules bring the time, whether the function takes it or not.
+        self._drops_due = is_scheduled and DUE_PARAMETER not in spec.arguments.names
         self._takes_context = CONTEXT_PARAMETER in inspect.signature(function).parameters
 
     @property
@@ -125,8 +131,11 @@ class Implementation:
         return await self._call(run)
 
     def _call(self, run: "Run") -> Any:
+        stored = run.job.arguments
+        if self._drops_due:
+            stored = {name: value for name, value in stored.items() if name != DUE_PARAMETER}
         try:
-            arguments = self.spec.arguments.load(run.job.arguments)
+            arguments = self.spec.arguments.load(stored)
         except ArgumentsRefusedError as error:
             raise ArgumentsDoNotFitError(summary=error.summary) from None
         if self._takes_context:

@@ -1,18 +1,20 @@
 """`@task`: declaration and implementation in one function."""
 
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from procrastinate.contrib.django.models import ProcrastinateJob
 
-from pgjobs import RetryPolicy, Snooze, TaskContext, task
+from pgjobs import RetryPolicy, Snooze, TaskContext, app, task
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.retries import BadRetryPolicyError
-from pgjobs.defer.bridge import BadDeclarationError, Deferred, TaskSpec, specs_in
+from pgjobs.defer.bridge import BadDeclarationError, Deferred, TaskSpec
 from pgjobs.testing import run_jobs
 from pgjobs.tracking.models import Task
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.errors import AsyncAtomicError, BadTimeLimitsError
+from pgjobs.worker.errors import AsyncAtomicError, BadScheduleError, BadTimeLimitsError
 
 
 @task
@@ -34,7 +36,22 @@ async def wait(context: TaskContext, *, runs: int) -> dict[str, int]:
     return {"attempt": context.attempt}
 
 
-APP_SPECS = specs_in({"add": add, "pack": pack, "wait": wait})
+@task(cron="* * * * *")
+def sweep() -> None:
+    """Sweep, whenever it is."""
+
+
+@task(cron="* * * * *")
+def strike(*, timestamp: int, bells: int = 1) -> None:
+    assert (timestamp, bells) == (60, 1)
+
+
+def at_a_date(timestamp: date) -> None:
+    """Ask for what no schedule gives."""
+
+
+TASKS = (add, pack, wait, sweep, strike)
+APP_SPECS = {spec.name: spec for spec in TASKS}
 
 
 @pytest.fixture
@@ -49,7 +66,7 @@ def worker_app(settings: Any, monkeypatch: pytest.MonkeyPatch) -> JobsApp:
 def test_a_task_is_declared_and_implemented_by_one_function(worker_app: JobsApp) -> None:
     assert type(add) is TaskSpec
     assert worker_app.mismatches() == []
-    assert worker_app.implemented.keys() == {"add", "pack", "wait"}
+    assert worker_app.implemented.keys() == APP_SPECS.keys()
 
 
 def test_what_declares_says_what_the_declaration_is() -> None:
@@ -92,7 +109,19 @@ def test_each_kind_runs_as_the_worker_was_told() -> None:
 def test_the_worker_s_options_reach_the_worker(worker_app: JobsApp) -> None:
     atomic = {name: work.is_atomic for name, work in worker_app.implemented.items()}
 
-    assert atomic == {"add": False, "pack": True, "wait": False}
+    assert atomic == {spec.name: spec is pack for spec in TASKS}
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("worker_app")
+@pytest.mark.parametrize("spec", [sweep, strike])
+def test_a_schedule_gives_the_time_to_those_that_take_it(spec: TaskSpec[...]) -> None:
+    # As a schedule does: by the library, with the time, and without a Task.
+    app.configure_task(spec.name, queue=spec.queue).defer(timestamp=60)
+
+    run_jobs()
+
+    assert ProcrastinateJob.objects.get().status == "succeeded"
 
 
 def test_what_does_not_fit_is_refused_where_it_is_written() -> None:
@@ -109,6 +138,10 @@ def test_what_does_not_fit_is_refused_where_it_is_written() -> None:
     [
         (task(atomic=True)(wait.function), AsyncAtomicError),
         (task(soft_limit=2, hard_limit=1)(add.function), BadTimeLimitsError),
+        (task(cron="*/15 * * *")(sweep.function), BadScheduleError),
+        (task(cron="61 * * * *")(sweep.function), BadScheduleError),
+        (task(cron="* * * * *")(add.function), BadScheduleError),
+        (task(cron="* * * * *")(at_a_date), BadScheduleError),
     ],
 )
 def test_what_no_worker_could_run_stops_the_worker(spec: Any, error: type[Exception]) -> None:
