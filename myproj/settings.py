@@ -38,7 +38,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 JOBS_DEV_DATABASE_URL = env.DATABASE_URL if env.HAS_OWN_DATABASE else None
 JOBS_DEV_REFUSED = env.IN_PRODUCTION
 # The job that `manage.py dev` shows.
-JOBS_DEV_DEMO = "myapp.demo"
+JOBS_DEV_DEMO = "myapp.users.demo"
 
 # --- Jobs ------------------------------------------------------------------------------------
 

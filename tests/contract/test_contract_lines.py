@@ -12,7 +12,7 @@ def test_lines_and_tests_are_the_same() -> None:
     )
     tested = [
         name
-        for file in (PROJECT / "tests" / "contract").glob("test_lines_*.py")
+        for file in (PROJECT / "tests").rglob("test_lines_*.py")
         for name in re.findall(r"^ *(?:async )?def test_(\w+)\(", file.read_text(), re.MULTILINE)
     ]
 

@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 
-from myapp import demo
+from myapp.users import demo
 from myproj import env
 from pgjobs.dev.home import checkout_home
 
@@ -36,7 +36,7 @@ def _has_example() -> bool:
 
 
 SHOWS_THE_EXAMPLE = pytest.mark.skipif(
-    not _has_example(), reason=f"{demo.PATH} is gone: name a job in myapp/demo.py"
+    not _has_example(), reason=f"{demo.PATH} is gone: name a job in JOBS_DEV_DEMO"
 )
 LAST_LINE = "Ctrl-C stops everything."
 

@@ -1,7 +1,4 @@
-"""The job that a development session shows (`make run`), named by JOBS_DEV_DEMO in the settings.
-
-Without the example a team puts a job of its own here, or names none.
-"""
+"""The job that a development session shows (`make run`): JOBS_DEV_DEMO."""
 
 import secrets
 from typing import Any
