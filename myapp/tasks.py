@@ -7,20 +7,7 @@ from uuid import UUID
 
 from pgjobs import TRANSIENT_ERRORS, RetryPolicy, app, declare
 
-__all__ = [
-    "app",
-    "create_user",
-    "debug_task",
-    "delete_unactivated_accounts",
-    "delete_user",
-    "get_user",
-    "list_users",
-    "recover_unsent_activation_emails",
-    "send_account_reminder",
-    "send_activation_email",
-    "send_password_reset_email",
-    "update_user",
-]
+__all__ = ["app"]  # handed on; what is declared here needs no place in it
 
 NOT_FOUND = {"user_not_found": "There is no such user."}
 PROTECTED = {"permission_denied": "The caller may not do this to this user."}

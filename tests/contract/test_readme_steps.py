@@ -32,7 +32,6 @@ def project(steps: list[str], tmp_path: Path) -> Path:
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
         copy(PROJECT / name, tmp_path / name)
     declare, implement, _atomic, view, route, test = steps
-    _edit(tmp_path / "myapp/tasks.py", "__all__ = [", '__all__ = [\n    "count_words",')
     _append(tmp_path / "myapp/tasks.py", f"\n\n{declare}")
     _write(tmp_path / "tasks/texts.py", implement)
     _write(tmp_path / "myapp/texts/__init__.py", "")
