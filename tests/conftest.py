@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +28,10 @@ PROCESSES = 6
 
 
 def pytest_configure() -> None:
-    """Let transactional tests end in a fraction of the time, and bear a machine that is busy."""
+    """Let programs that tests start be the project's, unless they are told otherwise; let
+    transactional tests end in a fraction of the time, and bear a machine that is busy.
+    """
+    os.environ["DJANGO_SETTINGS_MODULE"] = "myproj.settings"
     emptied.install()
     hypothesis.settings.register_profile(
         "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -115,7 +119,7 @@ def client_of(token_of: Callable[[Any], str]) -> Callable[[Any], APIClient]:
 
 @pytest.fixture
 def allow() -> Callable[[Any, str], Any]:
-    """Gives a user a permission, such as "users.add_user"; returns the user read anew."""
+    """Gives a user a permission, such as "sample.add_parcel"; returns the user read anew."""
 
     def grant(user: Any, permission: str) -> Any:
         app_label, codename = permission.split(".")
@@ -125,6 +129,15 @@ def allow() -> Callable[[Any, str], Any]:
         return type(user).objects.get(pk=user.pk)
 
     return grant
+
+
+@pytest.fixture
+def no_limits(settings: Any) -> None:
+    """Let everybody ask as often as they like."""
+    from throttles import NAMES
+
+    for name in NAMES:
+        setattr(settings, name, 0)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from throttles import SWITCHED_OFF
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,12 +33,6 @@ REQUESTS = 200
 LONG_REQUESTS = 10_000
 SHARDS = 4  # of the long form, side by side
 TIMEOUT_SECONDS = 120
-NO_LIMITS = {
-    "JOBS_THROTTLE_USER_PER_MINUTE": "0",
-    "JOBS_THROTTLE_TOKEN_PER_MINUTE": "0",
-    "JOBS_THROTTLE_ANONYMOUS_PER_MINUTE": "0",
-    "JOBS_THROTTLE_SIGNUP_PER_HOUR": "0",
-}
 
 
 class Attacker:
@@ -48,7 +43,7 @@ class Attacker:
         self.schema = schemathesis.openapi.from_url(f"{web_url}/api/schema/?format=json")
         self.statuses: Counter[int] = Counter()
         # A stream of one that waits for its time would go on until then.
-        answer = self.callers[-1].get(f"{web_url}/api/users/", headers={"Prefer": "wait=10"})
+        answer = self.callers[-1].get(f"{web_url}/api/parcels/", headers={"Prefer": "wait=10"})
         self.ended_task_id: str = answer.json()["id"]
         self.task_ids: list[str] = [self.ended_task_id]
 
@@ -110,7 +105,7 @@ def attacker(
 ) -> Attacker:
     """A stranger, an ordinary user and a superuser."""
     start_worker()
-    web = start_web(**NO_LIMITS, DJANGO_SETTINGS_MODULE="fast_password_settings")
+    web = start_web(**SWITCHED_OFF, DJANGO_SETTINGS_MODULE="fast_password_settings")
     return Attacker(web.url, [token_of(user), token_of(admin)])
 
 

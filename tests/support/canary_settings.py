@@ -2,7 +2,7 @@
 
 import os
 
-from myproj.settings import *  # noqa: F403
+from sample.settings import *  # noqa: F403
 
 ROOT_URLCONF = "canary_urls"
 JOBS_WORKER_APP = "canary_samples.app"

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings
-from programs import Program
+from programs import OF_TESTS, Program
 
 from pgjobs.dev.home import DATABASE, Home, place_of_throwaways, server_account
 from pgjobs.dev.postgres import PostgresServer
@@ -33,9 +33,9 @@ def start(server: PostgresServer) -> Iterator[Callable[..., Program]]:
 
     def start_program(*command: str, **environment: str) -> Program:
         surroundings = {
+            **OF_TESTS,
             "DATABASE_URL": server.home.url(),
             "JOBS_WORKER_DATABASE_URL": "",
-            "PYTHONPATH": "tests/support",
         }
         programs.append(Program(command, {**surroundings, **environment}))
         return programs[-1]

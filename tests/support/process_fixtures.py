@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 from django.db import connection
-from programs import Program, eventually
+from programs import OF_TESTS, Program, eventually
 
 # Poll so rarely that only a notification explains that a job starts.
 NEVER_POLL = {"JOBS_WORKER_POLL_SECONDS": "3600"}
@@ -22,9 +22,9 @@ def start_program(
 
     def start(*command: str, **environment: str) -> Program:
         surroundings = {
+            **OF_TESTS,
             "DATABASE_URL": test_database_url,
             "JOBS_WORKER_DATABASE_URL": "",  # a developer's .env may have one
-            "PYTHONPATH": "tests/support",
         }
         programs.append(Program(command, {**surroundings, **environment}))
         return programs[-1]

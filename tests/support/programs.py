@@ -14,6 +14,8 @@ from typing import IO
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+# Of a program that shall run on the settings of the tests; others run on the project's.
+OF_TESTS = {"DJANGO_SETTINGS_MODULE": "sample.settings", "PYTHONPATH": "tests/support"}
 # Of the virtual environment that runs the tests, whether it is activated or not.
 SCRIPTS = sysconfig.get_path("scripts")
 # Generous, for loaded machines: nothing waits this long when all is well.
