@@ -93,7 +93,9 @@ def _worker_package() -> list[Piece]:
 
 
 def _root() -> Path:
-    return Path(settings.BASE_DIR)
+    """Return where manage.py stands, or else the present directory; BASE_DIR may lie elsewhere."""
+    program = Path(sys.argv[0]).resolve()
+    return program.parent if program.name == "manage.py" else Path.cwd()
 
 
 def _settings_file() -> Path:

@@ -160,6 +160,18 @@ def test_what_is_missing_is_named_with_its_cure(
     assert words in project.refused("manage.py", "check")
 
 
+@pytest.mark.parametrize("command", [("check",), ("jobs", "worker")])
+def test_a_module_of_tasks_that_cannot_be_loaded_says_why(
+    project: Project, command: tuple[str, ...]
+) -> None:
+    with (project.root / "shop" / "settings.py").open("a") as file:
+        file.write(f"INSTALLED_APPS += {[*APPS, 'orders']}")
+    (project.root / "orders" / "tasks.py").write_text("from nowhere import shared_task\n")
+
+    assert "orders/tasks.py" in project.refused("manage.py", *command)
+    assert "No module named 'nowhere'" in project.refused("manage.py", *command)
+
+
 @pytest.mark.parametrize("order", [APPS, APPS[::-1]])
 def test_the_order_of_the_apps_does_not_matter(
     project: Project, database: str, order: list[str]

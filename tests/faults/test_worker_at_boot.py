@@ -99,6 +99,7 @@ def test_it_waits_for_tables_as_well_and_stops_when_told_to(
     with server.running():
         worker = start(*WORKER)  # nobody made the tables
         worker.line('relation "procrastinate_workers" does not exist')
+        worker.line("(manage.py migrate makes it)")
 
         worker.send(signal.SIGTERM)
 

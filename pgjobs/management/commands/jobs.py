@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import REMAINDER, ArgumentParser, Namespace
+from argparse import REMAINDER, ArgumentParser
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -31,6 +31,15 @@ class Command(BaseCommand):
         )
         worker.add_argument("arguments", nargs=REMAINDER, help="options of `procrastinate worker`")
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run with Django's options in front of the action: it takes them behind any command."""
+        django = ArgumentParser(add_help=False, allow_abbrev=False)
+        for name in ("--settings", "--pythonpath"):
+            django.add_argument(name)
+        given, others = django.parse_known_args(argv[2:])
+        options = [f"--{name}={value}" for name, value in vars(given).items() if value]
+        super().run_from_argv([*argv[:2], *options, *others])
+
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         getattr(self, f"_{action}")(**options)
 
@@ -48,18 +57,8 @@ class Command(BaseCommand):
         program = [sys.executable, "-m", "pgjobs.worker", f"--app={conf.JOBS_WORKER_APP}", "worker"]
         self.stdout.flush()
         self.stderr.flush()
-        django, own = _split(arguments)
-        environment = _environment(pythonpath or django.pythonpath)
         # The interpreter of this command, without a shell: what a person could type.
-        os.execve(sys.executable, [*program, *own], environment)  # noqa: S606 # nosec B606
-
-
-def _split(arguments: list[str]) -> tuple[Namespace, list[str]]:
-    """Return Django's options among them, which it has followed already, and the others."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--settings")
-    parser.add_argument("--pythonpath")
-    return parser.parse_known_args(arguments)
+        os.execve(sys.executable, [*program, *arguments], _environment(pythonpath))  # noqa: S606 # nosec B606
 
 
 def _environment(added: str | None) -> dict[str, str]:

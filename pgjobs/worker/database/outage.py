@@ -16,6 +16,12 @@ logger = engine_logger(__name__)
 # An error that is no outage is said so often: somebody has to see to it.
 SECONDS_BETWEEN_ERRORS = 60.0
 
+_MADE_BY_MIGRATIONS = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
+
 
 class Outage:
     """Says for each reason what has to wait, pauses ever longer, and says when it is over.
@@ -38,7 +44,7 @@ class Outage:
             eras.end()
         if self._since is None:
             self._since = time.monotonic()
-        self._say(str(error).strip(), is_outage=is_of_surroundings(error))
+        self._say(_reason(error), is_outage=is_of_surroundings(error))
         return self._backoff.next_pause()
 
     def _say(self, reason: str, *, is_outage: bool) -> None:
@@ -56,3 +62,10 @@ class Outage:
         self._since = None
         self._say_again_at.clear()
         self._backoff.reset()
+
+
+def _reason(error: psycopg.Error) -> str:
+    text = str(error).strip()
+    if isinstance(error, _MADE_BY_MIGRATIONS):
+        return f"{text} (manage.py migrate makes it)"
+    return text
