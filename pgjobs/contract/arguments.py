@@ -28,6 +28,11 @@ _AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
 }
 _PLAIN: tuple[type, ...] = (str, int, float, bool)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_TYPES = (
+    "declare str, int, float, bool, UUID, date, datetime, Decimal, list[...], dict[str, ...], "
+    "one of these `| None`, or Any for plain JSON."
+)
+_NO_NAME = "cannot be given by name: declare each by its name, or one dict[str, Any] for all."
 _UNIONS = (typing.Union, types.UnionType)
 
 
@@ -45,10 +50,7 @@ class ArgumentsRefusedError(AppError):
 
 
 class UnsupportedTypeError(AppError):
-    """Argument {name} of {task_name} has type {annotation}: declare str, int, float, bool, UUID,
-    date, datetime, Decimal, list[...], dict[str, ...], one of these `| None`, or Any for plain
-    JSON.
-    """
+    """Argument {name} of {task_name} {reason}"""
 
     code = "unsupported_type"
 
@@ -85,9 +87,7 @@ class Arguments:
         parameters = inspect.signature(function, eval_str=True).parameters.values()
         for parameter in parameters:
             if parameter.kind not in _BY_NAME:
-                raise UnsupportedTypeError(
-                    name=parameter, task_name=task_name, annotation="no name to pass it by"
-                )
+                raise UnsupportedTypeError(name=parameter, task_name=task_name, reason=_NO_NAME)
         arguments = [
             Argument(parameter.name, parameter.annotation, parameter.default)
             for parameter in parameters
@@ -95,9 +95,8 @@ class Arguments:
         ]
         for argument in arguments:
             if not _supported(argument.annotation):
-                raise UnsupportedTypeError(
-                    name=argument.name, task_name=task_name, annotation=argument.annotation
-                )
+                reason = f"has {_type_of(argument)}: {_TYPES}"
+                raise UnsupportedTypeError(name=argument.name, task_name=task_name, reason=reason)
         return cls(task_name, arguments)
 
     def __eq__(self, other: object) -> bool:
@@ -169,6 +168,12 @@ class Arguments:
         if problems:
             raise ArgumentsRefusedError(task_name=self.task_name, problems=problems)
         return converted
+
+
+def _type_of(argument: Argument) -> str:
+    if argument.annotation is inspect.Parameter.empty:
+        return "no type"
+    return f"type {inspect.formatannotation(argument.annotation)}"
 
 
 def _finite(number: Decimal) -> Decimal:

@@ -99,6 +99,7 @@ class JobsApp(App):
             ImplementationMismatchError: its arguments are not the declared ones.
             AsyncAtomicError: it is async, and `atomic` is asked for.
             BadTimeLimitsError: the limits are not above 0, or soft is not below hard.
+            BadResultTypeError: it says that it returns something else.
             BadScheduleError: `cron` cannot be read, or nothing gives an argument that it requires.
         """
 

@@ -125,6 +125,14 @@ class BadScheduleError(AppError):
     code = "bad_schedule"
 
 
+class BadResultTypeError(AppError):
+    """Task {name} returns {annotation}, but a result is a dict or None: its jobs would do their
+    work and end FAILED. Return a dict, such as {{"count": 3}}.
+    """
+
+    code = "bad_result_type"
+
+
 class BadTimeLimitsError(AppError):
     """The time limits of task {name} cannot work: soft {soft:g} s, hard {hard:g} s. Both must be
     above 0, and soft below hard.

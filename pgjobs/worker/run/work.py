@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_origin
 
 from asgiref.sync import sync_to_async
 from django.db.utils import InterfaceError, OperationalError
@@ -33,6 +33,7 @@ from pgjobs.observe.redaction import NO_SECRETS, Secrets
 from pgjobs.tracking.states import JobStatus
 from pgjobs.worker.errors import (
     ArgumentsDoNotFitError,
+    BadResultTypeError,
     OwnerNotAskedError,
     PermissionDeniedError,
     ResultNotJSONError,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 # When a job was due that a schedule deferred, in Unix seconds: Procrastinate's word.
 DUE_PARAMETER = "timestamp"
+
+# Types of JSON, and near it, that are no object.
+_NO_RESULTS = (str, bytes, int, float, bool, list, tuple, set, frozenset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Implementation:
         self._soft_limit = soft_limit
         self._hard_limit = hard_limit
         limits_of(spec.name, soft=soft_limit, hard=hard_limit)
+        _check_result_type(function, spec.name)
         self.is_async = inspect.iscoroutinefunction(function)
         self.is_atomic = is_atomic
         self._function = function
@@ -238,6 +243,12 @@ class LibraryWork:
             start_timestamp=time.time(),
             abort_reason=lambda: _abort_reason(run),
         )
+
+
+def _check_result_type(function: Callable[..., Any], name: str) -> None:
+    annotation = inspect.signature(function, eval_str=True).return_annotation
+    if (get_origin(annotation) or annotation) in _NO_RESULTS:
+        raise BadResultTypeError(name=name, annotation=inspect.formatannotation(annotation))
 
 
 def _check_owner(run: "Run") -> None:

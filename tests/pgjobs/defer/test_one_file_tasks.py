@@ -14,7 +14,12 @@ from pgjobs.defer.bridge import BadDeclarationError, Deferred, TaskSpec
 from pgjobs.testing import run_jobs
 from pgjobs.tracking.models import Task
 from pgjobs.worker.app import JobsApp
-from pgjobs.worker.errors import AsyncAtomicError, BadScheduleError, BadTimeLimitsError
+from pgjobs.worker.errors import (
+    AsyncAtomicError,
+    BadResultTypeError,
+    BadScheduleError,
+    BadTimeLimitsError,
+)
 
 
 @task
@@ -44,6 +49,11 @@ def sweep() -> None:
 @task(cron="* * * * *")
 def strike(*, timestamp: int, bells: int = 1) -> None:
     assert (timestamp, bells) == (60, 1)
+
+
+def counts() -> list[int]:
+    """Return what is no result."""
+    return []
 
 
 def at_a_date(timestamp: date) -> None:
@@ -138,6 +148,7 @@ def test_what_does_not_fit_is_refused_where_it_is_written() -> None:
     [
         (task(atomic=True)(wait.function), AsyncAtomicError),
         (task(soft_limit=2, hard_limit=1)(add.function), BadTimeLimitsError),
+        (task(counts), BadResultTypeError),
         (task(cron="*/15 * * *")(sweep.function), BadScheduleError),
         (task(cron="61 * * * *")(sweep.function), BadScheduleError),
         (task(cron="* * * * *")(add.function), BadScheduleError),
