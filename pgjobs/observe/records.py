@@ -9,7 +9,7 @@ The names are long because logging refuses an `extra` of a name that a record ha
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgjobs.observe.correlation import correlation_id, run_ids
@@ -19,23 +19,27 @@ _IDS = ("task_id", "job_id", "task_name", "attempt")
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(pgjobs_run)s"
 
 
-class RunRecord(logging.LogRecord):
-    """A record with what is known of the run that wrote it."""
+class CarryingFactory:
+    """Makes the records that another factory makes, with what is known of the run they are of."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
         ids = run_ids()
         correlation = correlation_id()
-        self.pgjobs_correlation_id = correlation
-        self.pgjobs_run = _as_text(ids, correlation) if ids else ""
-        for name in _IDS:
-            setattr(self, f"pgjobs_{name}", ids.get(name))
+        record.__dict__ |= {f"pgjobs_{name}": ids.get(name) for name in _IDS}
+        record.__dict__["pgjobs_correlation_id"] = correlation
+        record.__dict__["pgjobs_run"] = _as_text(ids, correlation) if ids else ""
+        return record
 
 
 def carry_ids() -> None:
-    """Let records that are made from now on carry them; a factory of the project's own stays."""
-    if logging.getLogRecordFactory() is logging.LogRecord:
-        logging.setLogRecordFactory(RunRecord)
+    """Let records that are made from now on carry them, by whatever factory; once."""
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, CarryingFactory):
+        logging.setLogRecordFactory(CarryingFactory(make))
 
 
 def _as_text(ids: Mapping[str, Any], correlation: str) -> str:

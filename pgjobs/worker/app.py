@@ -12,6 +12,7 @@ from pgjobs.conf import conf
 from pgjobs.contract.arguments import Arguments, ArgumentsRefusedError
 from pgjobs.contract.context import CONTEXT_PARAMETER
 from pgjobs.defer.bridge import TaskSpec
+from pgjobs.observe.lines import settle_lines
 from pgjobs.worker.alive.opening import first_contact
 from pgjobs.worker.complete.manager import EngineManager
 from pgjobs.worker.database.allowance import Allowance
@@ -200,9 +201,10 @@ class JobsApp(App):
         if mismatches := self.mismatches():
             raise MenuMismatchError(sentences=" ".join(mismatches))
         threads = conf.JOBS_WORKER_THREADS
-        within = await first_contact(
-            threads=threads, install_signal_handlers=options.get("install_signal_handlers", True)
-        )
+        owns_process = options.get("install_signal_handlers", True)
+        if owns_process:
+            settle_lines()
+        within = await first_contact(threads=threads, install_signal_handlers=owns_process)
         if within is None:
             logger.info("worker stopped before it reached the database")
             return
