@@ -22,6 +22,7 @@ from pgjobs.worker.database.connections import (
     GuardedConnector,
     small_pool,
 )
+from pgjobs.worker.database.sessions import leave_pools
 from pgjobs.worker.errors import (
     AsyncAtomicError,
     BadScheduleError,
@@ -204,6 +205,7 @@ class JobsApp(App):
         owns_process = options.get("install_signal_handlers", True)
         if owns_process:
             settle_lines()
+            leave_pools()
         within = await first_contact(threads=threads, install_signal_handlers=owns_process)
         if within is None:
             logger.info("worker stopped before it reached the database")

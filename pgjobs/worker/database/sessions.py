@@ -53,6 +53,17 @@ class _Opened(threading.local):
 _opened = _Opened()
 
 
+def leave_pools() -> None:
+    """Let threads of this process keep connections of their own, where DATABASES has a pool.
+
+    It is made for web, whose requests are many and short: as long as a few jobs use the few
+    connections of a pool, no other job would begin. To be called once, before one is lent.
+    """
+    for alias in _postgres_aliases():
+        if connections.settings[alias]["OPTIONS"].pop("pool", None):
+            connections.settings[alias]["CONN_MAX_AGE"] = None
+
+
 @contextlib.contextmanager
 def named_sessions(token: str) -> Iterator[None]:
     """Have sessions that Django opens meanwhile end their name with this token of their worker.
@@ -60,8 +71,8 @@ def named_sessions(token: str) -> Iterator[None]:
     Who finds the worker dead ends what it left by this name.
     """
     before: dict[str, Any] = {}
-    for alias, settings_of_alias in connections.settings.items():
-        options = settings_of_alias.setdefault("OPTIONS", {})
+    for alias in _postgres_aliases():
+        options = connections.settings[alias].setdefault("OPTIONS", {})
         before[alias] = options.get("application_name")
         name = before[alias] or "task"
         options["application_name"] = f"{name[: MAX_NAME_LENGTH - 1 - len(token)]} {token}"
@@ -162,6 +173,10 @@ def forget_connections() -> None:
     _opened.connections.clear()
     _opened.wrappers.clear()
     _opened.strays.clear()
+
+
+def _postgres_aliases() -> list[str]:
+    return [alias for alias in connections if connections[alias].vendor == "postgresql"]
 
 
 def _register(connection: Any) -> None:
