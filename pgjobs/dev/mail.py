@@ -4,12 +4,15 @@ import email.policy
 from pathlib import Path
 from typing import Any
 
+import django
 from django.core.mail import EmailMessage
 from django.core.mail.backends.filebased import EmailBackend
 
-# Django's own writes mails as they go over the wire: there a line longer than 78 characters, such
-# as one with a link, is broken up and its "=" are escaped.
-_WHOLE_LINES = email.policy.default.clone(max_line_length=998)
+# Since Django 6.0 its own writes mails as they go over the wire: there a line longer than 78
+# characters, such as one with a link, is broken up and its "=" are escaped.
+_WHOLE_LINES: dict[str, Any] = (
+    {"policy": email.policy.default.clone(max_line_length=998)} if django.VERSION >= (6,) else {}
+)
 
 
 class ReadableFileBackend(EmailBackend):
@@ -24,4 +27,4 @@ class ReadableFileBackend(EmailBackend):
 
     def write_message(self, message: EmailMessage) -> None:
         """Write one mail to the open file."""
-        self.stream.write(message.message(policy=_WHOLE_LINES).as_bytes() + b"\n")  # type: ignore[arg-type] # opened for bytes
+        self.stream.write(message.message(**_WHOLE_LINES).as_bytes() + b"\n")  # type: ignore[arg-type] # opened for bytes
