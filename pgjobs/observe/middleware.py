@@ -27,6 +27,9 @@ DURATION_HEADER = "X-Request-Duration"  # seconds, from the first middleware to 
 # CALLER_ID, if a view looked at it. For what stands around Django.
 CALLER, CALLER_ID = "jobs.caller", "user_id"
 
+# Of a request: it is inside of such a middleware.
+_ENTERED = "is_in_request_middleware"
+
 # Probes come every few seconds and tell nothing.
 UNLOGGED = ("/livez", "/readyz")
 
@@ -36,10 +39,18 @@ HIDDEN = "***"
 
 
 class RequestMiddleware(BothWays):
-    """Takes X-Correlation-ID or makes one and returns it; the outermost middleware."""
+    """Takes X-Correlation-ID or makes one and returns it; the outermost middleware.
+
+    Views that do without it in a project's MIDDLEWARE are inside one of their own; where there are
+    two of them, the outer one does it all.
+    """
 
     @contextmanager
     def around(self, request: HttpRequest) -> Iterator[Finish]:
+        if getattr(request, _ENTERED, False):
+            yield lambda response: response
+            return
+        setattr(request, _ENTERED, True)
         begun = time.perf_counter()
         with correlated(accepted_or_new(request.headers.get(CORRELATION_HEADER))) as value:
             yield lambda response: _finished(request, response, value, begun)
@@ -65,7 +76,7 @@ def _finished(
         response.headers[DURATION_HEADER] = f"{seconds:.4f}"
     if (caller := getattr(request, "scope", {}).get(CALLER)) is not None:
         caller[CALLER_ID] = user_id
-    if request.path not in UNLOGGED:
+    if request.path_info not in UNLOGGED:
         logger.info(
             "%s %s user=%s status=%d duration=%.4f",
             request.method,

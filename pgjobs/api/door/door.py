@@ -17,6 +17,7 @@ from pgjobs.api.door.crosssite import refuse_cross_site
 from pgjobs.api.door.operations import AcceptingOperation, describe_accepting
 from pgjobs.api.door.options import OPTION_NAMES, defer_options, with_options
 from pgjobs.api.door.queries import validated_query
+from pgjobs.api.http.problems import answer_by_problems
 from pgjobs.api.http.serializers import StrictSerializer
 from pgjobs.api.http.strictness import refuse_input, refuse_query
 from pgjobs.api.keys.header import answer_once
@@ -45,6 +46,7 @@ def deferring(
     Without a `body` the declared types are the schema; give one to ask for more than a type.
     `permission` is a Django permission the caller must hold, such as "users.add_user". It is asked
     for again of the Task's owner when a run begins, and of whoever sends the Task back by hand.
+    What is refused is answered by a problem (RFC 9457), whatever EXCEPTION_HANDLER the project has.
     A caller who is not signed in is refused, whatever the project's default permissions let in,
     unless the view itself names its `permission_classes`.
     The API description is made of the same: the task's name and docstring, `body`, `message`.
@@ -80,6 +82,7 @@ def deferring(
 
     @describe_accepting(operation)
     def method(view: APIView, request: Request, **captures: Any) -> Response:
+        answer_by_problems(view)
         if request.method == "HEAD":
             # To look is free of effects, and DRF would answer HEAD by GET.
             raise MethodNotAllowed("HEAD")

@@ -1,6 +1,7 @@
 """Errors as problem details (RFC 9457): the one place where an error gets its HTTP status."""
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -8,15 +9,17 @@ from uuid import UUID
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
-from django.urls import reverse
+from django.template import TemplateDoesNotExist
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from knox.settings import knox_settings
 from rest_framework import exceptions
 from rest_framework.permissions import SAFE_METHODS
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
+from rest_framework.views import APIView, set_rollback
 
 from pgjobs.api.errors import (
     KeyInUseError,
@@ -48,7 +51,11 @@ from pgjobs.tracking.selectors import task_list
 
 logger = logging.getLogger(__name__)
 
+type Handler = Callable[[Exception, dict[str, Any]], Response | None]
+
 CONTENT_TYPE = "application/problem+json"
+# A template of the project's: where there is none, browsers get problems as well.
+ERROR_PAGE = "pgjobs/error.html"
 # Of a thousand items that are all wrong the first ones say enough.
 MAX_ERRORS = 100
 # Seconds a client should wait while the database is away; until some of its tasks have ended.
@@ -100,9 +107,39 @@ _CODE_OF_STATUS = {
 }
 
 
+# Exception handlers that answer by problems.
+_ours: set[Handler] = set()
+
+
+def answers_by_problems[H: Handler](handler: H) -> H:
+    """Let it be known that the decorated exception handler answers every error by a problem."""
+    _ours.add(handler)
+    return handler
+
+
+def answer_by_problems(view: APIView) -> None:
+    """Answer what this request is refused for by problems, in a view of the project's as well.
+
+    An error that nobody foresaw is for the project's own exception handler.
+    """
+    theirs: Handler = view.get_exception_handler()
+    if theirs in _ours:
+        return
+
+    def handler(error: Exception, context: dict[str, Any]) -> Response | None:
+        is_foreseen = _is_database_away(error) or isinstance(
+            _as_api_error(error), AppError | exceptions.APIException
+        )
+        return (exception_handler if is_foreseen else theirs)(error, context)
+
+    view.get_exception_handler = lambda: handler  # type: ignore[method-assign] # of this request
+
+
+@answers_by_problems
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Return the problem answer to any error raised in an API view."""
     set_rollback()
+    _render_as_json(context["request"])
     error = _as_api_error(error)
     if isinstance(error, AppError):
         return _answer_to_app_error(error, context["request"])
@@ -117,14 +154,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
 
 def error_response(request: HttpRequest, status: int, detail: str) -> HttpResponse:
     """Return an error outside the API views: a page for browsers, a problem for everybody else."""
-    response: HttpResponse
-    if _wants_page(request):
-        context = {"title": HTTPStatus(status).phrase, "detail": detail, "id": correlation_id()}
-        response = render(request, "dashboard/error.html", context, status=status)
-    else:
-        response = JsonResponse(
-            problem(status, detail=detail), status=status, content_type=CONTENT_TYPE
-        )
+    response = (_wants_page(request) and _page(request, status, detail)) or JsonResponse(
+        problem(status, detail=detail), status=status, content_type=CONTENT_TYPE
+    )
     _add_retry_after(response)
     return response
 
@@ -167,6 +199,13 @@ def problem(
 def code_of_status(status: int) -> str:
     """Return the `code` of a problem that has no narrower one."""
     return _CODE_OF_STATUS.get(status, "error")
+
+
+def _render_as_json(request: Any) -> None:
+    """Let the answer be what its Content-Type says, whatever the view would render."""
+    if not isinstance(getattr(request, "accepted_renderer", None), JSONRenderer):
+        request.accepted_renderer = JSONRenderer()
+        request.accepted_media_type = JSONRenderer.media_type
 
 
 def _as_api_error(error: Exception) -> Exception:
@@ -291,12 +330,29 @@ def _is_database_away(error: BaseException | None) -> bool:
     return isinstance(error, DATABASE_AWAY)
 
 
+def _page(request: HttpRequest, status: int, detail: str) -> HttpResponse | None:
+    """Return the project's page of an error, None if it has none."""
+    context = {"title": HTTPStatus(status).phrase, "detail": detail, "id": correlation_id()}
+    try:
+        return HttpResponse(render_to_string(ERROR_PAGE, context, request), status=status)
+    except TemplateDoesNotExist:
+        return None
+
+
 def _wants_page(request: HttpRequest) -> bool:
-    if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
+    if _is_of_api(request) or "text/html" not in request.headers.get("Accept", ""):
         return False
     try:
         return request.accepts("text/html")
     except (TypeError, ValueError):  # an Accept that Django cannot read, see parameters_of
+        return False
+
+
+def _is_of_api(request: HttpRequest) -> bool:
+    """Tell whether the path lies where the project put the API."""
+    try:
+        return request.path.startswith(reverse("pgjobs:task-list").removesuffix("tasks/"))
+    except NoReverseMatch:
         return False
 
 

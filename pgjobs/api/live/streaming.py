@@ -136,5 +136,5 @@ def _task_id(scope: dict[str, Any]) -> UUID | None:
         return None
     if not scope["path"].endswith(("/events/", "/events")):
         return None
-    match = served_match(scope["path"].removeprefix(scope.get("root_path", "")))
+    match = served_match(scope, scope["path"])
     return match.kwargs["task_id"] if match and match.view_name == EVENTS_ROUTE else None

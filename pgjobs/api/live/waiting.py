@@ -135,7 +135,7 @@ def _named_task(scope: dict[str, Any], answer: Answer) -> NamedTask | None:
         path, routes = scope["path"], {STATUS_ROUTE, DETAIL_ROUTE}
     else:
         return None
-    match = served_match(path.removeprefix(scope.get("root_path", "")))
+    match = served_match(scope, path)
     if match is None or match.view_name not in routes:
         return None
     return NamedTask(match.kwargs["task_id"], path)

@@ -25,6 +25,7 @@ from knox.settings import knox_settings
 
 from pgjobs.access.addresses import address_of
 from pgjobs.api.http.bodylimit import Application, Message, Receive, Send, refuse, replay
+from pgjobs.api.http.redirects import path_info
 from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles.kept_answers import KeptAnswer, Store
 from pgjobs.api.throttles.turns import TooManyWaitError, Turns
@@ -97,7 +98,9 @@ class FairShare:
 def _never_waits(scope: dict[str, Any]) -> bool:
     """Tell whether it is a file or a probe; or a question of ours, of which few are asked."""
     path: str = scope["path"]
-    return ASKED_AGAIN in scope or path in UNLOGGED or path.startswith(settings.STATIC_URL)
+    static: str | None = settings.STATIC_URL
+    is_file = static is not None and path.startswith(static)
+    return ASKED_AGAIN in scope or is_file or path_info(scope, path) in UNLOGGED
 
 
 async def _body(receive: Receive) -> bytes | None:

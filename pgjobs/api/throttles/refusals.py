@@ -26,6 +26,7 @@ from pgjobs.api.throttles.throttling import (
 )
 
 
+@problems.answers_by_problems
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Return the problem answer to any error raised in an API view.
 

@@ -1,5 +1,6 @@
 """The door: any view, a few lines, a declared task, 202."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -8,6 +9,10 @@ from uuid import UUID
 import job_samples
 import pytest
 from django.urls import include, path
+from rest_framework.renderers import StaticHTMLRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import DEFAULTS, IMPORT_STRINGS, APISettings
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
@@ -43,12 +48,32 @@ class MistakeApi(APIView):
     get = deferring(job_samples.describe_run, message="Task created for {nobody}")
 
 
+def teapot(error: Exception, _context: dict[str, Any]) -> Response:
+    """Stand for the exception handler of a project."""
+    return Response({"theirs": str(error)}, status=418)
+
+
+class TheirApi(APIView):
+    """A view of a project that has a form of its own for errors, and answers by pages."""
+
+    settings = APISettings({"EXCEPTION_HANDLER": teapot}, DEFAULTS, IMPORT_STRINGS)
+    renderer_classes = (StaticHTMLRenderer,)
+    post = deferring(job_samples.nap, message="Task created to nap {seconds}")
+    put = deferring(
+        job_samples.nap, message="Nap {seconds}", permission="pgjobs.change_task", unique="one"
+    )
+
+    def get(self, request: Request) -> Response:
+        raise ZeroDivisionError
+
+
 urlpatterns = [
     path("api/", include("pgjobs.api.urls")),
     path("accounts/<str:account>/secret/", SecretApi.as_view()),
     path("hold/", TypedApi.as_view()),
     path("hold/<int:key>/", TypedApi.as_view()),
     path("mistake/", MistakeApi.as_view()),
+    path("their/", TheirApi.as_view()),
     path("nap/<int:seconds>/", ConvertApi.as_view()),
 ]
 
@@ -157,3 +182,36 @@ def test_a_query_is_read_as_the_declared_types(
     assert client.get("/hold/?key=seven").status_code == 400
     assert client.get("/hold/?key=7&percent=9").status_code == 202
     assert Task.objects.get().input_data == {"key": 7, "percent": 9}
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status"),
+    [("post", {"seconds": "x"}, 400), ("put", {"seconds": 1}, 403), ("post", "{", 400)],
+)
+def test_what_the_door_refuses_is_a_problem_in_a_view_of_the_project(
+    client_of: Any, user: Any, method: str, body: Any, status: int
+) -> None:
+    options = {"format": "json"} if isinstance(body, dict) else {"content_type": "application/json"}
+
+    answer = getattr(client_of(user), method)("/their/", body, **options)
+
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    assert json.loads(answer.content)["status"] == status
+
+
+def test_what_waits_already_is_a_problem_there_too(client_of: Any, admin: Any) -> None:
+    answers = [client_of(admin).put("/their/", {"seconds": 1}, format="json") for _ in range(2)]
+
+    assert [one.status_code for one in answers] == [202, 409]
+    assert json.loads(answers[1].content)["code"] == "already_waiting"
+
+
+def test_what_nobody_foresaw_is_for_the_project_s_own_handler(
+    client_of: Any, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(user)
+    of_the_project = client.get("/their/")
+    monkeypatch.setattr(job_samples.nap, "defer", mock.Mock(side_effect=ZeroDivisionError))
+    in_the_door = client.post("/their/", {"seconds": 1}, format="json")
+
+    assert (of_the_project.status_code, in_the_door.status_code) == (418, 418)
