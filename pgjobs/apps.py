@@ -8,6 +8,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 
 LIBRARY = "procrastinate.contrib.django"
+# Apps without which ours cannot be loaded, and what each is for.
+NEEDED = {
+    LIBRARY: "the tables of Procrastinate",
+    "django.contrib.contenttypes": "permissions",
+    "django.contrib.auth": "users and permissions",
+}
 DISCOVERY = "PROCRASTINATE_AUTODISCOVER_MODULE_NAME"
 
 
@@ -25,16 +31,16 @@ class PgjobsConfig(AppConfig):
             setattr(settings, DISCOVERY, "")
 
     def import_models(self) -> None:
-        if not apps.is_installed(LIBRARY):
-            raise ImproperlyConfigured(
-                f'pgjobs needs the tables of Procrastinate: add "{LIBRARY}" to INSTALLED_APPS.'
-            )
+        for name, what in NEEDED.items():
+            if not apps.is_installed(name):
+                raise ImproperlyConfigured(f'pgjobs needs {what}: add "{name}" to INSTALLED_APPS.')
         super().import_models()
 
     def ready(self) -> None:
         # These register themselves, or load models, which need the registry.
         from pgjobs import checks  # noqa: F401, PLC0415
         from pgjobs.access.audit.receivers import connect  # noqa: PLC0415
+        from pgjobs.database import checks as _checks  # noqa: F401, PLC0415
         from pgjobs.database import hanging, timelines  # noqa: F401, PLC0415
         from pgjobs.observe.records import carry_ids  # noqa: PLC0415
 

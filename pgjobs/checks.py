@@ -40,8 +40,18 @@ def check_menu(**_options: Any) -> Iterable[CheckMessage]:
 
     The worker is loaded from its dotted path here only, never when web code is imported.
     """
+    path: Any = conf.JOBS_WORKER_APP
+    if not isinstance(path, str):
+        return []  # see check_values
     try:
-        sentences = import_string(conf.JOBS_WORKER_APP).mismatches()
+        app = import_string(path)
+        if isinstance(app, type) or not hasattr(app, "mismatches"):
+            return [_worker_error(f"it is a {type(app).__name__}")]
+        sentences = app.mismatches()
+    except ImportError as error:
+        if error.name and not f"{path}.".startswith(f"{error.name}."):
+            raise  # a module of tasks imports what is not there: Python says which
+        return [_worker_error(str(error))]
     except AppError as error:
         sentences = [str(error)]
     return [
@@ -71,21 +81,6 @@ def check_values(**_options: Any) -> Iterable[CheckMessage]:
         Error(refusal, hint="pgjobs/conf.py says what it is for.", id="jobs.E004")
         for refusal in refusals
         if refusal
-    ]
-
-
-@register("jobs")
-def check_database(**_options: Any) -> Iterable[CheckMessage]:
-    """Return an error if jobs would be kept in another database than Postgres."""
-    vendor = connection.vendor
-    if vendor == "postgresql":
-        return []
-    return [
-        Error(
-            f"The default database is {vendor}; jobs are kept in Postgres.",
-            hint='Set DATABASES["default"] to one of the engine "django.db.backends.postgresql".',
-            id="jobs.E006",
-        )
     ]
 
 
@@ -146,6 +141,17 @@ def check_lease(**_options: Any) -> Iterable[CheckMessage]:
             id="jobs.E003",
         )
     ]
+
+
+def _worker_error(reason: str) -> CheckMessage:
+    return Error(
+        f"JOBS_WORKER_APP is {conf.JOBS_WORKER_APP!r}, which is no worker's app: {reason}.",
+        hint=(
+            "Name a JobsApp (pgjobs.worker.app), as `manage.py jobs init --worker-package` writes"
+            " one; or remove the setting: the default one implements what apps declare."
+        ),
+        id="jobs.E009",
+    )
 
 
 def _unknown_names() -> Iterator[str]:

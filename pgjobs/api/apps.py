@@ -1,6 +1,13 @@
 """The HTTP API as an app of Django's."""
 
-from django.apps import AppConfig
+from importlib.util import find_spec
+
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
+
+# Apps, and packages, without which ours cannot be loaded.
+NEEDED_APPS = ("pgjobs", "rest_framework", "knox")
+NEEDED_PACKAGES = ("rest_framework", "knox", "drf_spectacular")
 
 
 class PgjobsApiConfig(AppConfig):
@@ -8,6 +15,18 @@ class PgjobsApiConfig(AppConfig):
     label = "pgjobs_api"
     verbose_name = "Background jobs: API"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def import_models(self) -> None:
+        if lacking := [name for name in NEEDED_PACKAGES if find_spec(name) is None]:
+            raise ImproperlyConfigured(
+                f'pgjobs.api needs {", ".join(lacking)}: run `pip install "django-pgjobs[api]"`.'
+            )
+        if missing := [name for name in NEEDED_APPS if not apps.is_installed(name)]:
+            names = ", ".join(f'"{name}"' for name in missing)
+            raise ImproperlyConfigured(
+                f"pgjobs.api needs other apps: add {names} to INSTALLED_APPS."
+            )
+        super().import_models()
 
     def ready(self) -> None:
         # These register themselves, or load models, which need the registry.

@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.checks import CheckMessage, Warning, register  # noqa: A004 # Django's word
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Warning,  # noqa: A004 # Django's word
+    register,
+)
+from django.urls import NoReverseMatch, reverse
 
 SCHEMA_CLASS = "pgjobs.api.openapi.schema.ApiSchema"
 
@@ -20,6 +26,25 @@ def check_description(**_options: Any) -> Iterable[CheckMessage]:
             id="jobs.W001",
         )
     ]
+
+
+@register("jobs")
+def check_routes(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error if no route leads to the API: what is accepted names the path of its task."""
+    try:
+        reverse("pgjobs:task-list")
+    except NoReverseMatch as error:
+        return [
+            Error(
+                f"No route leads to the API: {error}",
+                hint=(
+                    'Add path("api/", include("pgjobs.api.urls")) to the urlpatterns of'
+                    " ROOT_URLCONF, in no other namespace and below no part that varies."
+                ),
+                id="jobs.E015",
+            )
+        ]
+    return []
 
 
 def describes() -> bool:

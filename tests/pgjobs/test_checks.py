@@ -59,6 +59,27 @@ def test_a_function_without_a_declaration_is_an_error(worker_app: Callable[..., 
     assert "Task walk is implemented but not on the menu." in error.msg
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nowhere.app", "No module named 'nowhere'"),
+        ("app", "app doesn't look like a module path"),
+        ("job_samples.nothing", 'does not define a "nothing" attribute'),
+        ("job_samples.JobsApp", "it is a type"),
+        ("procrastinate.App", "it is a type"),
+    ],
+)
+def test_what_is_no_worker_s_app_is_an_error_that_says_why(
+    settings: Any, path: str, reason: str
+) -> None:
+    settings.JOBS_WORKER_APP = path
+
+    (error,) = check_menu()
+    assert error.id == "jobs.E009"
+    assert repr(path) in error.msg
+    assert reason in error.msg
+
+
 def test_a_function_with_other_arguments_is_refused(worker_app: Callable[..., JobsApp]) -> None:
     app = worker_app(walk)
 
