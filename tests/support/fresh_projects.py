@@ -1,30 +1,56 @@
 """Projects elsewhere, as `django-admin startproject` makes them, and databases of their own."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from django.db import connection
+from programs import PROJECT
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+# What docs/install.md has people paste.
+PAGE = (PROJECT / "docs" / "install.md").read_text()
+STEPS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS = STEPS[:5]
+# What asks the API of a project, for `manage.py shell`; prints the answers as JSON.
+ASK = (Path(__file__).parent / "ask_the_api.py").read_text()
 # What this machine says to our own checkout.
-OURS = ("COV_", "DATABASE_URL", "DJANGO_", "JOBS_", "PG", "PROCESS_ROLE", "PYTEST")
+OURS = ("COV_", "DATABASE_URL", "DJANGO_", "JOBS_", "PG", "PROCESS_ROLE", "PYTEST", "PYTHONPATH")
+ENDED = """
+SELECT task_name, end_status, result ->> 'sum' FROM pgjobs_task
+WHERE end_status IS NOT NULL ORDER BY task_name, end_status
+"""
 
 
 class Project:
-    """A project elsewhere, and what is typed there."""
+    """A project elsewhere, and what is typed there.
 
-    def __init__(self, root: Path, library: Path, *, settings: str = "shop.settings") -> None:
+    It finds the library in that folder, and else what is installed beside that Python.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        library: Path | None,
+        *,
+        settings: str = "shop.settings",
+        python: str = sys.executable,
+    ) -> None:
         self.root = root
+        self._python = python
         own = {name: text for name, text in os.environ.items() if not name.startswith(OURS)}
-        paths = {"PYTHONPATH": str(library), "DJANGO_SETTINGS_MODULE": settings}
-        self._environment = {**own, **paths}
+        self._environment = {**own, "DJANGO_SETTINGS_MODULE": settings}
+        if library is not None:
+            self._environment["PYTHONPATH"] = str(library)
 
     def add(self, path: str, text: str) -> None:
         """Write text at the end of a file of the project."""
@@ -34,18 +60,18 @@ class Project:
     def run(self, *arguments: str) -> str:
         """Run Python with these arguments to its end; return what it printed."""
         ended = self._run(*arguments)
-        assert ended.returncode == 0, ended.stderr
+        assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
     def refused(self, *arguments: str) -> str:
         """Run what must fail; return its errors."""
         ended = self._run(*arguments)
-        assert ended.returncode != 0
+        assert ended.returncode != 0, ended.stdout
         return ended.stderr
 
     def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(  # noqa: S603
-            [sys.executable, *arguments],
+            [self._python, *arguments],
             cwd=self.root,
             env=self._environment,
             capture_output=True,
@@ -56,22 +82,25 @@ class Project:
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Path]:
         """Run it beside the block, then tell it to stop; yields the file of what it logs."""
-        log = self.root / "log"
+        log = self.root / f"log-{uuid4()}"
         with log.open("w") as stderr:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, *arguments], cwd=self.root, env=self._environment, stderr=stderr
+                [self._python, *arguments], cwd=self.root, env=self._environment, stderr=stderr
             )
         try:
             yield log
         finally:
             process.terminate()
-            assert process.wait() == 0, log.read_text()
+            # uvicorn ends by the signal, once it has stopped.
+            assert process.wait() in (0, -signal.SIGTERM), log.read_text()
 
 
-def made_project(root: Path, library: Path) -> Project:
+def made_project(
+    root: Path, library: Path | None = None, *, python: str = sys.executable
+) -> Project:
     """Return a fresh project with one app, and the library from a folder."""
     root.mkdir()
-    made = Project(root, library)
+    made = Project(root, library, python=python)
     made.run("-m", "django", "startproject", "shop", ".")
     made.run("manage.py", "startapp", "orders")
     return made
@@ -109,3 +138,18 @@ def asked(database: str, query: str) -> list[Any]:
     own = {**connection.get_connection_params(), "dbname": database, "row_factory": tuple_row}
     with psycopg.connect(**own) as server:
         return server.execute(query.encode()).fetchall()
+
+
+def ended_tasks(database: str, *, at_least: int = 1) -> list[Any]:
+    """Return name, status and the result's `sum` of the tasks that have ended, in this order.
+
+    None as long as they are fewer.
+    """
+    rows = asked(database, ENDED)
+    return rows if len(rows) >= at_least else []
+
+
+def written_lines(*blocks: str) -> int:
+    """Count the lines of code in these blocks."""
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return len([line for line in lines if line and not line.startswith("#")])
