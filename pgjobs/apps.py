@@ -7,6 +7,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 
+from pgjobs.database.alias import jobs_alias, remember_places
+from pgjobs.database.router import put_first
+
 LIBRARY = "procrastinate.contrib.django"
 # Apps without which ours cannot be loaded, and what each is for.
 NEEDED = {
@@ -15,6 +18,7 @@ NEEDED = {
     "django.contrib.auth": "users and permissions",
 }
 DISCOVERY = "PROCRASTINATE_AUTODISCOVER_MODULE_NAME"
+ITS_ALIAS = "PROCRASTINATE_DATABASE_ALIAS"
 
 
 class PgjobsConfig(AppConfig):
@@ -29,11 +33,20 @@ class PgjobsConfig(AppConfig):
         # ready, before others are. All apps are made before any is ready.
         if not hasattr(settings, DISCOVERY):
             setattr(settings, DISCOVERY, "")
+        # Nor may it look for its tables elsewhere than we do.
+        if not hasattr(settings, ITS_ALIAS):
+            setattr(settings, ITS_ALIAS, jobs_alias())
+        put_first()
 
     def import_models(self) -> None:
         for name, what in NEEDED.items():
             if not apps.is_installed(name):
                 raise ImproperlyConfigured(f'pgjobs needs {what}: add "{name}" to INSTALLED_APPS.')
+        if jobs_alias() not in settings.DATABASES:
+            known = ", ".join(map(repr, settings.DATABASES))
+            raise ImproperlyConfigured(
+                f"JOBS_DATABASE_ALIAS is {jobs_alias()!r}; DATABASES has {known}. Name one of them."
+            )
         super().import_models()
 
     def ready(self) -> None:
@@ -44,6 +57,7 @@ class PgjobsConfig(AppConfig):
         from pgjobs.database import hanging, timelines  # noqa: F401, PLC0415
         from pgjobs.observe.records import carry_ids  # noqa: PLC0415
 
+        remember_places()
         connect()
         carry_ids()
         _replace_command()

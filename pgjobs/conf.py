@@ -71,6 +71,11 @@ class Conf:
 
     # --- Workers and runs
 
+    JOBS_DATABASE_ALIAS = Setting(
+        "default",
+        "The entry of DATABASES that holds the jobs; of the engine of Postgres.",
+        is_variable=False,
+    )
     JOBS_WORKER_APP = Setting(
         "pgjobs.worker.default.app",
         "Dotted path of the worker's app: checks, eager mode and tests load it when they need it. "

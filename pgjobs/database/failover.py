@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from django.db import connection
+from pgjobs.database.alias import jobs_connection
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Leaver:
 
     def leave(self) -> None:
         """Replace every pooled connection, those in use when they come back; do it seldom."""
-        pool: Any = getattr(connection, "pool", None)
+        pool: Any = getattr(jobs_connection(), "pool", None)
         with self._guard:
             if pool is None or time.monotonic() - self._left_at < SECONDS_BETWEEN:
                 return

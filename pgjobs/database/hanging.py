@@ -18,10 +18,11 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
+from pgjobs.database.alias import entries
 from pgjobs.database.cutting import cut
 
 logger = logging.getLogger(__name__)
@@ -88,9 +89,10 @@ class Watch:
         self._connections: WeakSet[WatchedConnection] = WeakSet()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._had_queue = False
+        # Pools with a queue at the last look, and those that refuse requests now.
+        self._queued: set[Any] = set()
+        self._shedding: set[Any] = set()
         self._cut_at = self._admitted_at = -CALM_SECONDS
-        self._is_shedding = False
 
     def add(self, connection: WatchedConnection) -> None:
         """Watch a connection from now on."""
@@ -132,25 +134,26 @@ class Watch:
         return now - max(self.ended_at, min(begun)) >= HUNG_SECONDS
 
     def _shed(self, *, is_hung: bool) -> None:
-        """Let the pool refuse requests that find no free connection."""
-        database: Any = connections[DEFAULT_DB_ALIAS]
-        pool: Any = database.pool if is_hung or self._is_shedding else None
-        is_shedding = is_hung and pool is not None and self._is_exhausted(pool.get_stats())
-        if is_shedding == self._is_shedding:
-            return
-        self._is_shedding = is_shedding
-        pool.max_waiting = _NONE if is_shedding else _UNLIMITED
-        if is_shedding:
-            logger.error("the database hangs: further requests are answered 503 at once")
-        else:
-            logger.warning("the database answers again")
+        """Let the pools refuse requests that find no free connection."""
+        for pool in _pools() if is_hung or self._shedding else ():
+            is_shedding = is_hung and self._is_exhausted(pool)
+            if is_shedding == (pool in self._shedding):
+                continue
+            self._shedding ^= {pool}
+            pool.max_waiting = _NONE if is_shedding else _UNLIMITED
+            if is_shedding:
+                logger.error("the database hangs: further requests are answered 503 at once")
+            else:
+                logger.warning("the database answers again")
 
-    def _is_exhausted(self, stats: dict[str, int]) -> bool:
+    def _is_exhausted(self, pool: Any) -> bool:
         """Tell whether the pool has no connection to give and gets no more."""
+        stats = pool.get_stats()
         # It may only be about to grow: then the queue is gone at the next look.
-        had_queue, self._had_queue = self._had_queue, stats["requests_waiting"] > 0
+        had_queue, has_queue = pool in self._queued, stats["requests_waiting"] > 0
+        self._queued = self._queued | {pool} if has_queue else self._queued - {pool}
         is_full = stats["pool_size"] >= stats["pool_max"] and not stats["pool_available"]
-        return is_full or self._is_shedding or (self._had_queue and had_queue)
+        return is_full or pool in self._shedding or (has_queue and had_queue)
 
     def _give_up(self, connection: WatchedConnection, now: float) -> None:
         connection.is_cut = True
@@ -158,6 +161,11 @@ class Watch:
             self._cut_at = self._admitted_at = now
         logger.error("no answer for %.0f s, the connection is cut", STATEMENT_SECONDS)
         cut(connection)
+
+
+def _pools() -> list[Any]:
+    found = (getattr(connections[alias], "pool", None) for alias in entries())
+    return [pool for pool in found if pool]
 
 
 watch = Watch()

@@ -7,9 +7,10 @@ log by default, shows no value there. Django's own cursors put the values into t
 from typing import Any
 from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from django.db.backends.utils import CursorWrapper
 
+from pgjobs.database.alias import jobs_alias
 from pgjobs.database.pooler import PID_SQL, is_pooled
 
 # Connections of psycopg that were asked who they talk to.
@@ -17,13 +18,13 @@ _asked: WeakSet[Any] = WeakSet()
 
 
 def prepared_cursor(using: str | None = None) -> CursorWrapper:
-    """Return a cursor of Django's (default) connection that sends values apart from statements.
+    """Return a cursor of Django's connection to the jobs that sends values apart from statements.
 
     What it executes often the server keeps, parsed and planned; not where DATABASES has no
     `prepare_threshold`, nor behind a pooler. It counts in Django's query logs and passes through
     its execute wrappers as Django's cursors do.
     """
-    connection = connections[using or DEFAULT_DB_ALIAS]
+    connection = connections[using or jobs_alias()]
     connection.ensure_connection()
     raw = connection.connection
     if raw not in _asked:

@@ -31,6 +31,7 @@ from pgjobs.contract.context import CONTEXT_PARAMETER, TaskContext
 from pgjobs.contract.json_values import JSON, JSONTooLargeError, dump_json
 from pgjobs.contract.lengths import MAX_RELATED_ID_LENGTH, MAX_TASK_NAME_LENGTH
 from pgjobs.contract.retries import NO_RETRY, TRANSIENT_ERRORS, BadRetryPolicyError, RetryPolicy
+from pgjobs.database.alias import jobs_alias
 from pgjobs.defer.deferral import (
     AlreadyWaitingError,
     Deferred,
@@ -137,7 +138,8 @@ class TaskSpec[**P]:
     def defer(self, *args: P.args, **kwargs: P.kwargs) -> Deferred:
         """Write the Task and its job in one statement on Django's connection and return their ids.
 
-        Both commit or roll back with the caller's transaction; a worker sees neither before.
+        Both commit or roll back with the caller's transaction in the database of the jobs; a worker
+        sees neither before.
         The Task belongs to the user named by `owned_by`, if any. With JOBS_EAGER the task runs
         at once instead, and its error is raised here.
 
@@ -420,7 +422,7 @@ def _build_app() -> Any:
                 f"This app only defers. Run: procrastinate --app={conf.JOBS_WORKER_APP} worker"
             )
 
-    return BridgeApp(connector=DjangoConnector())
+    return BridgeApp(connector=DjangoConnector(alias=jobs_alias()))
 
 
 # A Procrastinate App for whoever needs the library itself; `defer` does not.

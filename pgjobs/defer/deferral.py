@@ -9,10 +9,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import transaction
-
 from pgjobs.contract.arguments import ArgumentsRefusedError
 from pgjobs.contract.json_values import JSONTooLargeError
+from pgjobs.database.alias import jobs_atomic
 from pgjobs.database.prepared import prepared_cursor
 from pgjobs.database.sql import read_sql
 from pgjobs.defer.ids import uuid7, uuid7s
@@ -149,7 +148,7 @@ def write_many(shared: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) ->
     statements = list(_statements(map(_as_json, task_ids, items)))
     job_ids: list[int] = []
     # Without a savepoint: an error takes back the caller's transaction, as one statement's does.
-    together = transaction.atomic(savepoint=False) if len(statements) > 1 else nullcontext()
+    together = jobs_atomic(savepoint=False) if len(statements) > 1 else nullcontext()
     with together:
         for texts in statements:
             # One JSON document is a little faster than arrays to unnest, and one parameter.

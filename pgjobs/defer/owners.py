@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import connection
+
+from pgjobs.database.alias import jobs_connection
 
 
 def stored_key(user_id: object) -> Any:
@@ -17,4 +18,4 @@ def stored_key(user_id: object) -> Any:
     if user_id is None:
         return None
     key = get_user_model()._meta.pk  # noqa: SLF001 # its documented name
-    return key.get_db_prep_value(user_id, connection)
+    return key.get_db_prep_value(user_id, jobs_connection())

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from django.db import connection as django_connection
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs.conf import conf
+from pgjobs.database.alias import jobs_connection
 from pgjobs.database.backoff import Backoff
 from pgjobs.database.listening import listen
 from pgjobs.database.pooler import PID_SQL, is_pooled
@@ -88,7 +88,7 @@ async def _pid(connection: psycopg.AsyncConnection[Any]) -> int:
 
 def _parameters() -> dict[str, Any]:
     """Return the keyword arguments of a connection to Postgres itself, not through a pooler."""
-    parameters = django_connection.get_connection_params()
+    parameters = jobs_connection().get_connection_params()
     for name in ("context", "cursor_factory", "prepare_threshold"):
         parameters.pop(name, None)
     if conf.JOBS_WORKER_DATABASE_URL:

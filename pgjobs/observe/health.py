@@ -5,12 +5,13 @@ import math
 import threading
 import time
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from pgjobs.database.alias import entries, jobs_connection
 from pgjobs.database.failover import leaver
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,9 @@ def _problem() -> str | None:
         if _only_reads():
             leaver.leave()
             return "The database only reads."
-        if _has_unapplied_migrations():
-            return "Migrations are missing. Run: manage.py migrate"
+        for alias in entries():
+            if _has_unapplied_migrations(alias):
+                return f"Migrations are missing. Run: manage.py migrate{_option(alias)}"
     except (DatabaseError, InterfaceError) as error:
         logger.warning("not ready: %s", error)
         return "The database cannot be reached."
@@ -74,12 +76,16 @@ def _problem() -> str | None:
 
 def _only_reads() -> bool:
     """Tell whether this is a standby, or a primary that was demoted by a setting."""
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute("SHOW transaction_read_only")
         return bool(cursor.fetchone() == ("on",))
 
 
-def _has_unapplied_migrations() -> bool:
+def _has_unapplied_migrations(alias: str) -> bool:
     # Loads the migrations' files anew: some 10 ms, paid by probes only.
-    executor = MigrationExecutor(connection)
+    executor = MigrationExecutor(connections[alias])
     return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _option(alias: str) -> str:
+    return "" if alias == DEFAULT_DB_ALIAS else f" --database={alias}"

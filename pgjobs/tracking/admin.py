@@ -67,8 +67,8 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not gen
     """Tasks as their owners see them, redacted as there."""
 
     list_display = ("id", "task_name", "status", "progress", "owner", "created_at", "changed_at")
+    list_select_related = ()  # owners may be in another database: see get_queryset
     list_filter = (StatusFilter, "task_name", "operation")
-    list_select_related = ("owner",)
     search_fields = ("=id", "task_name", "=related_id", "=correlation_id")
     search_help_text = _("Task id, task name, related id or correlation id")
     inlines = (AttemptInline,)
@@ -82,7 +82,8 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not gen
     ordering = ("-id",)
 
     def get_queryset(self, request: HttpRequest) -> TaskQuerySet:
-        return Task.objects.get_queryset().with_last_change().with_last_start()
+        tasks = Task.objects.get_queryset().with_last_change().with_last_start()
+        return tasks.prefetch_related("owner")
 
     @admin.display(description=_("status"))
     def status(self, task: Task) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from pgjobs.conf import conf
+from pgjobs.database.alias import jobs_alias, jobs_atomic, jobs_connection
 from pgjobs.database.sql import read_sql
 from pgjobs.defer.owners import stored_key
 from pgjobs.tracking.errors import OpenTaskQuotaError
@@ -31,13 +32,13 @@ def open_task_quota(owner_id: Any, *, count: int = 1) -> Iterator[None]:
     if not limit or owner_id is None or conf.JOBS_EAGER:
         yield
         return
-    with transaction.atomic():
+    with jobs_atomic():
         # What many create at once would add up beside the others: it counts alone.
         if count == 1 and _is_far_from(limit, owner_id):
             yield
             return
-        transaction.set_rollback(True)  # gives the shared lock back
-    with transaction.atomic():
+        transaction.set_rollback(True, using=jobs_alias())  # gives the shared lock back
+    with jobs_atomic():
         _check_alone(limit, owner_id, count)
         yield
 
@@ -54,7 +55,7 @@ def _check_alone(limit: int, owner_id: Any, count: int) -> None:
 
 def _last_row(sql: str, limit: int, owner_id: Any) -> Any:
     """Return the row of the last statement; each has a snapshot of its own."""
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute(sql, {"owner_id": owner_id, "limit": limit})
         while cursor.nextset():
             pass

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError
 
+from pgjobs.database.alias import jobs_atomic, jobs_connection
 from pgjobs.database.batches import delete_in_batches
 from pgjobs.database.sql import read_sql
 from pgjobs.defer.deferral import QUEUEING_LOCK_INDEX, AlreadyWaitingError
@@ -49,7 +50,7 @@ def task_retry(*, task_id: UUID) -> None:
     """
     errors = json.dumps(errors_of_job_ends())
     try:
-        with transaction.atomic():  # a savepoint: the caller's transaction survives a refusal
+        with jobs_atomic():  # a savepoint: the caller's transaction survives a refusal
             found = _fetch(_RETRY_SQL, task_id=task_id, errors=errors)
     except IntegrityError as error:
         if QUEUEING_LOCK_INDEX not in str(error):
@@ -131,6 +132,6 @@ def _already_waiting(task_id: UUID) -> AlreadyWaitingError:
 
 
 def _fetch(sql: str, **parameters: Any) -> Any:
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute(sql, parameters)
         return cursor.fetchone()

@@ -11,6 +11,7 @@ from procrastinate.contrib.django.utils import connector_params
 from pgjobs.conf import conf
 from pgjobs.contract.arguments import Arguments, ArgumentsRefusedError
 from pgjobs.contract.context import CONTEXT_PARAMETER
+from pgjobs.database.alias import jobs_alias
 from pgjobs.defer.bridge import TaskSpec
 from pgjobs.observe.lines import settle_lines
 from pgjobs.worker.alive.opening import first_contact
@@ -49,7 +50,10 @@ class JobsApp(App):
     def __init__(self, *, specs: Mapping[str, TaskSpec[...]], import_paths: Iterable[str]) -> None:
         # With no connection to begin with it opens at once, whether there is a database or not.
         connector = GuardedConnector(
-            pool_factory=small_pool, kwargs=connector_params(), min_size=0, max_size=POOL_SIZE
+            pool_factory=small_pool,
+            kwargs=connector_params(jobs_alias()),
+            min_size=0,
+            max_size=POOL_SIZE,
         )
         super().__init__(
             connector=connector,
@@ -85,9 +89,9 @@ class JobsApp(App):
         TaskContext. It may be async. It returns a dict that JSON can hold, or None.
 
         With `atomic` the engine opens a transaction, and the function's writes, its result and the
-        end of the job commit together, once, or not at all: for plain functions that write to this
-        database and nowhere else, in at most JOBS_ATOMIC_SECONDS. Its `on_commit` hooks run after
-        the job is DONE. Progress is seen at once, since it travels on a connection of the engine.
+        end of the job commit together, once, or not at all: for plain functions that write to the
+        database of the jobs and nowhere else, in at most JOBS_ATOMIC_SECONDS. Its `on_commit` hooks
+        run after the job is DONE. Progress is seen at once: it has a connection of the engine.
 
         After `soft_limit` seconds SoftTimeLimitError is raised in the function; after `hard_limit`
         the task is FAILED (`time_limit`), whatever the function does. Those of the settings where

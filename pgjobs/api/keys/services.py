@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError
 
 from pgjobs.api.errors import KeyInUseError, KeyOutlivedTaskError, KeyReusedError
 from pgjobs.conf import conf
+from pgjobs.database.alias import jobs_atomic, jobs_connection
 from pgjobs.database.batches import delete_in_batches
 from pgjobs.database.sql import read_sql
 
@@ -50,12 +51,12 @@ def once(request: KeyedRequest, write: Callable[[], Sequence[UUID]]) -> Effect:
         KeyReusedError: the key stands for another request.
         KeyOutlivedTaskError: it had its effect, and none of its Tasks is kept any more.
     """
-    with transaction.atomic():
+    with jobs_atomic():
         key_id = _claim(request)
         if key_id is None:
             return Effect(_task_ids_of(request), replayed=True)
         task_ids = write()
-        with connection.cursor() as cursor:
+        with jobs_connection().cursor() as cursor:
             cursor.execute(_FILL_SQL, {"id": key_id, "task_ids": json.dumps([*map(str, task_ids)])})
         return Effect(task_ids, replayed=False)
 
@@ -66,7 +67,7 @@ def keys_prune(*, until: float = math.inf) -> int:
 
 
 def _delete_expired(batch: int) -> tuple[int, int]:
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute(_PRUNE_SQL, {"batch": batch})
         return cursor.rowcount, cursor.rowcount
 
@@ -74,7 +75,7 @@ def _delete_expired(batch: int) -> tuple[int, int]:
 def _claim(request: KeyedRequest) -> int | None:
     """Return the id of the new row, None if the key has one already."""
     try:
-        with connection.cursor() as cursor:
+        with jobs_connection().cursor() as cursor:
             cursor.execute(
                 _CLAIM_SQL,
                 {**asdict(request), "kept_for_hours": conf.JOBS_IDEMPOTENCY_KEY_HOURS},
@@ -88,7 +89,7 @@ def _claim(request: KeyedRequest) -> int | None:
 
 
 def _task_ids_of(request: KeyedRequest) -> list[UUID]:
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute(_FIND_SQL, {"caller": request.caller, "key": request.key})
         fingerprint, task_ids, is_kept = cursor.fetchone()
     if bytes(fingerprint) != request.fingerprint:

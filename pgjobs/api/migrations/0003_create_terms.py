@@ -2,6 +2,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import pgjobs.defer.ids
+from pgjobs.database.migrating import PostgresSQL
 
 # Of the server's own: processes of before, and SQL by hand, delete tokens and know no terms.
 CASCADE = """
@@ -60,5 +61,5 @@ class Migration(migrations.Migration):
             ],
             options={"verbose_name_plural": "terms"},
         ),
-        migrations.RunSQL(CASCADE, migrations.RunSQL.noop),
+        PostgresSQL(CASCADE, migrations.RunSQL.noop, hints={"model_name": "terms"}),
     ]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
@@ -38,6 +37,7 @@ from pgjobs.api.tasks.serializers import (
     TaskStatusOutput,
 )
 from pgjobs.api.tasks.waiting import PREFER, ended_while_waiting
+from pgjobs.database.alias import jobs_atomic
 from pgjobs.tracking.models import Attempt, Task, TaskQuerySet
 from pgjobs.tracking.quota import open_task_quota
 from pgjobs.tracking.selectors import (
@@ -153,7 +153,7 @@ class TaskCancelApi(APIView):
     )
     def post(self, request: Request, task_id: UUID) -> Response:
         def write() -> list[UUID]:
-            with transaction.atomic():
+            with jobs_atomic():
                 task_cancel(task_id=task_id)
                 record(Action.CANCELLED, task_id)
             return [task_id]
@@ -193,7 +193,7 @@ class TaskRetryApi(APIView):
     )
     def post(self, request: Request, task_id: UUID) -> Response:
         def write() -> list[UUID]:
-            with open_task_quota(task.owner_id), transaction.atomic():
+            with open_task_quota(task.owner_id), jobs_atomic():
                 task_retry(task_id=task_id)
                 record(Action.RETRIED, task_id)
             return [task_id]

@@ -18,7 +18,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
-from django.db import DEFAULT_DB_ALIAS
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from knox.settings import knox_settings
@@ -29,6 +28,7 @@ from pgjobs.api.http.redirects import path_info
 from pgjobs.api.http.scope import ASKED_AGAIN
 from pgjobs.api.throttles.kept_answers import KeptAnswer, Store
 from pgjobs.api.throttles.turns import TooManyWaitError, Turns
+from pgjobs.database.alias import entries
 from pgjobs.observe.middleware import UNLOGGED
 
 logger = logging.getLogger(__name__)
@@ -41,11 +41,9 @@ POOL_SIZE = 4
 
 def fair_share(application: Application) -> Application:
     """Return the application, whose callers share the pool; itself if DATABASES has none."""
-    pool = settings.DATABASES[DEFAULT_DB_ALIAS].get("OPTIONS", {}).get("pool")
-    if not pool:
-        return application
-    size = pool.get("max_size") if isinstance(pool, dict) else None
-    return FairShare(application, pool_size=size or POOL_SIZE)
+    sizes = [_size(pool) for alias in entries() if (pool := _pool(alias))]
+    # A request may hold one of each: the smallest is the first to be empty.
+    return FairShare(application, pool_size=min(sizes)) if sizes else application
 
 
 class FairShare:
@@ -93,6 +91,14 @@ class FairShare:
         sent = _credential(request) or address
         caller = f"caller {hashlib.sha256(sent.encode()).hexdigest()}"
         return {caller: self._of_caller, address: self._of_address}
+
+
+def _pool(alias: str) -> Any:
+    return settings.DATABASES[alias].get("OPTIONS", {}).get("pool")
+
+
+def _size(pool: Any) -> int:
+    return (pool.get("max_size") if isinstance(pool, dict) else None) or POOL_SIZE
 
 
 def _never_waits(scope: dict[str, Any]) -> bool:

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from django.db import Error, connection
+from django.db import Error
 
+from pgjobs.database.alias import jobs_connection
 from pgjobs.database.prepared import prepared_cursor
 from pgjobs.database.read_only import is_read_only_error
 from pgjobs.database.sql import read_sql
@@ -77,7 +78,7 @@ def uncount_request(*quotas: Quota) -> None:
         "scopes": [quota.scope for quota in quotas],
         "callers": [quota.caller for quota in quotas],
     }
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         try:
             cursor.execute(_UNCOUNT_SQL, parameters)
         except Error as error:

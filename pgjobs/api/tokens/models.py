@@ -21,6 +21,9 @@ class Terms(models.Model):
     by: knox' own key is the hash.
     """
 
+    # Where tokens are, which is where users are, and not the jobs: see JobsRouter.
+    beside = "knox.AuthToken"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # The constraint is the migration's: terms go with their token, whatever deletes that.
     token: Any = models.OneToOneField(

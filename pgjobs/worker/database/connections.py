@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, close_old_connections, connections
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 from procrastinate import PsycopgConnector
@@ -22,6 +22,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from pgjobs.database import timelines
+from pgjobs.database.alias import jobs_alias, jobs_connection
 from pgjobs.database.cutting import cut
 from pgjobs.database.pooler import PID_SQL, is_pooled
 from pgjobs.database.read_only import is_read_only_error
@@ -124,17 +125,27 @@ class Eras:
         self.current = 0
         self._ended_at = -SECONDS_BETWEEN_ERAS
         self._connections: WeakSet[psycopg.BaseConnection[Any]] = WeakSet()
+        self._elsewhere: WeakSet[psycopg.BaseConnection[Any]] = WeakSet()
         self._guard = threading.Lock()
 
-    def of(self, connection: psycopg.BaseConnection[Any]) -> int:
-        """Return the era of a new connection, which is cut at its end."""
+    def of(self, connection: psycopg.BaseConnection[Any], *, elsewhere: bool = False) -> int:
+        """Return the era of a new connection, which is cut at its end.
+
+        `elsewhere`: it may lead to another server than that of the jobs.
+        """
         with self._guard:
             self._connections.add(connection)
+            if elsewhere:
+                self._elsewhere.add(connection)
             return self.current
 
     def connections(self) -> list[psycopg.BaseConnection[Any]]:
         """Return the connections of this process: the engine's, and those that Django opened."""
         return list(self._connections)
+
+    def connections_to_jobs(self) -> list[psycopg.BaseConnection[Any]]:
+        """Return those that lead to the server of the jobs."""
+        return [each for each in self.connections() if each not in self._elsewhere]
 
     def end(self) -> None:
         """Have every connection of the process made anew; soon after the last time do nothing."""
@@ -289,7 +300,7 @@ async def make_fit(connection: psycopg.AsyncConnection[Any]) -> None:
 def number_django_connection(connection: Any, **_kwargs: Any) -> None:
     """Have a connection of Django cut with the others."""
     if connection.vendor == "postgresql":
-        eras.of(connection.connection)
+        eras.of(connection.connection, elsewhere=connection.alias != jobs_alias())
 
 
 def is_hung_up(connection: psycopg.BaseConnection[Any] | None) -> bool:
@@ -313,7 +324,7 @@ def close_hung_up() -> None:
 
 def is_served() -> bool:
     """Tell whether the server serves this process, on some connection or other."""
-    return any(not is_hung_up(connection) for connection in eras.connections())
+    return any(not is_hung_up(connection) for connection in eras.connections_to_jobs())
 
 
 def cancel_and_cut(connections: Iterable[psycopg.Connection[Any]]) -> None:
@@ -357,7 +368,7 @@ def keep_django_connection() -> None:
     """
     renew_django_connections()
     try:
-        connections[DEFAULT_DB_ALIAS].ensure_connection()
+        jobs_connection().ensure_connection()
     except DatabaseError as error:
         raise error.__cause__ or error from None
 
@@ -369,7 +380,7 @@ def await_django_connection() -> None:
     none within GIVE_WAY_SECONDS, there is none then: who needs it hears why.
     """
     deadline = time.monotonic() + GIVE_WAY_SECONDS
-    while connections[DEFAULT_DB_ALIAS].connection is None and is_served():
+    while jobs_connection().connection is None and is_served():
         try:
             with refusals.noted():
                 keep_django_connection()
@@ -449,7 +460,7 @@ def is_of_surroundings(error: psycopg.Error) -> bool:
 
 def engine_parameters(name: str, *, settings: str = "") -> dict[str, Any]:
     """Return the keyword arguments of psycopg's `connect` for a connection of the engine."""
-    parameters = connector_params()
+    parameters = connector_params(jobs_alias())
     options = f"{parameters.pop('options', '')} {_PLAN_BY_INDEX} {settings}".strip()
     return {
         **parameters,

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.utils import InterfaceError, OperationalError
 from procrastinate.exceptions import JobAborted
 
+from pgjobs.database.alias import jobs_alias, jobs_atomic, jobs_connection
 from pgjobs.database.prepared import prepared_cursor
 from pgjobs.database.sql import read_sql
 from pgjobs.tracking.states import JobStatus
@@ -53,13 +54,13 @@ class AtomicRuns:
         """
         completed = False
         try:
-            with self._limited(run), transaction.atomic(durable=True):
+            with self._limited(run), jobs_atomic(durable=True):
                 # The first of the hooks: what a later one raises comes after the commit.
-                transaction.on_commit(lambda: _note_commit(run))
+                transaction.on_commit(lambda: _note_commit(run), using=jobs_alias())
                 run.result = run.work.encode(_call(run))
                 if run.stop_asked:
                     raise JobAborted  # whether it looked or not: nothing of it needs to stay
-                if connection.needs_rollback:
+                if jobs_connection().needs_rollback:
                     raise TransactionRolledBackError
                 before_completion()
                 run.checkpoint(stops=True)
@@ -72,8 +73,8 @@ class AtomicRuns:
                 raise UnansweredCommitError from error
             _raise_cause(run)
             raise
-        if connection.in_atomic_block:
-            raise TransactionLeftOpenError(alias=connection.alias)
+        if jobs_connection().in_atomic_block:
+            raise TransactionLeftOpenError(alias=jobs_alias())
 
     def cancel_overdue(self) -> None:
         """Cancel the statement of each run that is over its limit or asked to stop.
@@ -99,6 +100,7 @@ class AtomicRuns:
 
     @contextmanager
     def _limited(self, run: Run) -> Iterator[None]:
+        connection = jobs_connection()
         connection.ensure_connection()
         run.atomic_deadline = time.monotonic() + self._limit
         with self._lock:
@@ -133,7 +135,7 @@ def complete_here(outcome: Outcome) -> None:
 
 
 def _call(run: Run) -> Any:
-    run.transaction_on = connection.connection
+    run.transaction_on = jobs_connection().connection
     try:
         return run.work.call(run)
     finally:

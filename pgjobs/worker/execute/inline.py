@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import connection, transaction
+from django.db import connections, transaction
 
 from pgjobs.contract.context import Snooze
+from pgjobs.database.alias import jobs_alias, jobs_connection
 from pgjobs.database.sql import read_sql
 from pgjobs.observe.redaction import keep_from_logs
 from pgjobs.worker.complete.outcome import Outcome, failed, log_end
@@ -28,7 +30,7 @@ _INLINE = Surroundings(worker_name="inline")
 class InlineRunner:
     """Claims, runs and completes jobs over Django's own connection.
 
-    The function runs in a savepoint, so that its error undoes its writes and nothing else; the
+    The function runs in savepoints, so that its error undoes its writes and nothing else; the
     outcome is written after that and is seen by whoever catches the error.
     """
 
@@ -66,7 +68,7 @@ class InlineRunner:
             raise LookupError(f"no function implements task {job.task_name} of job {job.id}")
         run = Run(job, work, worker_id=None, surroundings=_INLINE, report=report_inline)
         try:
-            with transaction.atomic():
+            with _savepoints():
                 run.result = work.encode(run.context().run(_result, run))
         except Exception as error:  # noqa: BLE001 # whatever a task raises is its outcome
             run.error = error
@@ -87,6 +89,16 @@ def report_inline(run: Run, percent: int, message: str) -> None:
         _execute(PROGRESS_SQL, progress_row([run]))
 
 
+@contextmanager
+def _savepoints() -> Iterator[None]:
+    """Set one in each database in whose transaction the caller is."""
+    opened = [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]
+    with ExitStack() as stack:
+        for alias in dict.fromkeys((jobs_alias(), *opened)):
+            stack.enter_context(transaction.atomic(using=alias))
+        yield
+
+
 def _in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
@@ -105,7 +117,7 @@ async def _awaited(coroutine: Any) -> Any:
 
 
 def _claim(sql: str, **parameters: Any) -> ClaimedJob | None:
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute(sql, parameters)
         row = cursor.fetchone()
     if row is None:
@@ -114,5 +126,5 @@ def _claim(sql: str, **parameters: Any) -> ClaimedJob | None:
 
 
 def _execute(sql: str, parameters: dict[str, Any]) -> None:
-    with connection.cursor() as cursor:
+    with jobs_connection().cursor() as cursor:
         cursor.execute(sql, parameters)

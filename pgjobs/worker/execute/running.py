@@ -19,10 +19,11 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connection, reset_queries
+from django.db import reset_queries
 from django.db.utils import InterfaceError, OperationalError
 
 from pgjobs.conf import conf
+from pgjobs.database.alias import jobs_connection
 from pgjobs.tracking.models import AttemptKind
 from pgjobs.worker.claim.claiming import Places
 from pgjobs.worker.complete.completion import Completer
@@ -428,7 +429,7 @@ def _is_connected(run: Run) -> bool:
     idle_seconds = time.monotonic() - getattr(_thread, "used_at", 0.0)
     renew_django_connections(trusted=idle_seconds < TRUST_CONNECTION_SECONDS)
     try:
-        connection.ensure_connection()
+        jobs_connection().ensure_connection()
     except (OperationalError, InterfaceError) as error:
         logger.warning("job %d has no connection to run with: %s", run.job.id, error)
         return False
