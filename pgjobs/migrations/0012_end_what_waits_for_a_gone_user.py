@@ -3,7 +3,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
-from django.db import migrations, models
+from django.db import migrations, models, router
 
 # What waits for a user ends with the user, whatever deactivates or deletes them: the ORM, an update
 # of many rows, SQL. A receiver of Django's signals would see the first of these alone. On deletion
@@ -11,20 +11,25 @@ from django.db import migrations, models
 # trigger does both. A key of text may come again, of somebody else: so it leaves the Tags as well,
 # and where it changes, both follow.
 #
+# Where users are in another database there is no table for a trigger: pgjobs/access/leaving.py then
+# calls the functions for what the ORM deletes or deactivates.
+#
 # To shut somebody out must not depend on how much waits for them, or on who holds it: so many jobs are
 # ended, those that are held are stepped over, and what is left is refused when it runs.
 #
 # Job before Task, as everywhere. The error of a Task that was cancelled needs no words here: without
 # any, readers are given those of a cancel.
 
-END_WHAT_WAITS = """
+FUNCTIONS = """
+CREATE FUNCTION pgjobs_end_what_waits_of(key anyelement) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     WITH clock AS MATERIALIZED (
         SELECT clock_timestamp() AS now
     ), held AS MATERIALIZED (
         SELECT job.id, job.attempts
         FROM procrastinate_jobs AS job
         WHERE job.id IN (
-            SELECT job_id FROM pgjobs_task WHERE owner_id = OLD.{key} AND end_status IS NULL
+            SELECT job_id FROM pgjobs_task WHERE owner_id = key AND end_status IS NULL
         ) AND job.status::text = 'todo'
         ORDER BY job.id
         LIMIT 10000
@@ -41,35 +46,41 @@ END_WHAT_WAITS = """
         updated_at = clock.now
     FROM held, clock, moved
     WHERE task.job_id = held.id AND moved.id = held.id AND task.end_status IS NULL;
-"""
+END;
+$$;
 
-HOLD_THE_REST = """
-    PERFORM FROM procrastinate_jobs
-    WHERE id IN (
-        SELECT job_id FROM pgjobs_task WHERE owner_id = OLD.{key} AND end_status IS NULL
+CREATE FUNCTION pgjobs_give_tasks(former anyelement, present anyelement)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH given AS (
+        UPDATE pgjobs_task SET owner_id = present WHERE owner_id = former RETURNING id
     )
+    UPDATE pgjobs_tag AS tag SET owner_id = present FROM given WHERE tag.task_id = given.id;
+END;
+$$;
+
+CREATE FUNCTION pgjobs_leave_tasks(key anyelement) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgjobs_end_what_waits_of(key);
+    PERFORM FROM procrastinate_jobs
+    WHERE id IN (SELECT job_id FROM pgjobs_task WHERE owner_id = key AND end_status IS NULL)
     ORDER BY id
     FOR NO KEY UPDATE;
+    PERFORM pgjobs_give_tasks(key, NULL);
+END;
+$$;
 """
 
-GIVE_TO_NOBODY = """
-    WITH given AS (
-        UPDATE pgjobs_task SET owner_id = NULL WHERE owner_id = OLD.{key} RETURNING id
-    )
-    UPDATE pgjobs_tag AS tag SET owner_id = NULL FROM given WHERE tag.task_id = given.id;
-"""
-
-FOLLOW_KEY = """
-    WITH given AS (
-        UPDATE pgjobs_task SET owner_id = NEW.{key} WHERE owner_id = OLD.{key} RETURNING id
-    )
-    UPDATE pgjobs_tag AS tag SET owner_id = NEW.{key} FROM given WHERE tag.task_id = given.id;
+DROP_FUNCTIONS = """
+DROP FUNCTION IF EXISTS pgjobs_leave_tasks(anyelement);
+DROP FUNCTION IF EXISTS pgjobs_give_tasks(anyelement, anyelement);
+DROP FUNCTION IF EXISTS pgjobs_end_what_waits_of(anyelement);
 """
 
 CREATE = """
 CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    {body}
+    PERFORM {call};
     RETURN NULL;
 END;
 $$;
@@ -88,35 +99,34 @@ class Trigger(NamedTuple):
     name: str
     event: str
     when: str
-    body: str
+    call: str
 
     def create(self, names: dict[str, str]) -> str:
-        parts = {part: text.format(**names).strip() for part, text in self._asdict().items()}
+        parts = {part: text.format(**names) for part, text in self._asdict().items()}
         return CREATE.format(**parts, table=names["table"])
 
     def drop(self, names: dict[str, str]) -> str:
         return DROP.format(name=self.name, table=names["table"])
 
 
-ON_DELETE = Trigger(
-    "pgjobs_end_what_waits", "DELETE", "", END_WHAT_WAITS + HOLD_THE_REST + GIVE_TO_NOBODY
-)
+ON_DELETE = Trigger("pgjobs_end_what_waits", "DELETE", "", "pgjobs_leave_tasks(OLD.{key})")
 ON_NEW_KEY = Trigger(
     "pgjobs_follow_key",
     "UPDATE OF {key}",
     "WHEN (OLD.{key} IS DISTINCT FROM NEW.{key})",
-    FOLLOW_KEY,
+    "pgjobs_give_tasks(OLD.{key}, NEW.{key})",
 )
 ON_DEACTIVATION = Trigger(
     "pgjobs_end_what_waits_for_inactive",
     "UPDATE OF {is_active}",
     "WHEN (OLD.{is_active} AND NEW.{is_active} IS NOT TRUE)",
-    END_WHAT_WAITS,
+    "pgjobs_end_what_waits_of(OLD.{key})",
 )
 
 
 def end_with_the_user(apps: Any, schema_editor: Any) -> None:
     """Put the triggers on the project's table of users, whose names only now are known."""
+    schema_editor.execute(FUNCTIONS)
     for trigger, names in _triggers(apps, schema_editor):
         schema_editor.execute(trigger.create(names))
 
@@ -124,10 +134,14 @@ def end_with_the_user(apps: Any, schema_editor: Any) -> None:
 def leave_what_waits(apps: Any, schema_editor: Any) -> None:
     for trigger, names in _triggers(apps, schema_editor):
         schema_editor.execute(trigger.drop(names))
+    schema_editor.execute(DROP_FUNCTIONS)
 
 
 def _triggers(apps: Any, schema_editor: Any) -> Iterator[tuple[Trigger, dict[str, str]]]:
+    """Return what each table gets; nothing where users are in another database."""
     users = apps.get_model(settings.AUTH_USER_MODEL)
+    if not router.allow_migrate_model(schema_editor.connection.alias, users):
+        return
     names = _names(users, schema_editor)
     yield ON_DELETE, names
     yield ON_NEW_KEY, names

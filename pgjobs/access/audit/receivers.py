@@ -1,4 +1,4 @@
-"""What Django tells of signing in and of power, recorded."""
+"""What Django tells of signing in, of power and of users who leave, recorded and followed."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 
 from pgjobs.access.audit.models import Action
 from pgjobs.access.audit.services import record
+from pgjobs.access.leaving import gone, shut_out
 
 # Those of them that are columns of the project's users.
 WATCHED = {
@@ -48,7 +49,7 @@ def _sign_in_failed(credentials: dict[str, Any], **_signal: Any) -> None:
     record(Action.SIGN_IN_FAILED, name or "")
 
 
-def _user_about_to_change(instance: Any, update_fields: Any, **_signal: Any) -> None:
+def _user_about_to_change(instance: Any, update_fields: Any, using: str, **_signal: Any) -> None:
     columns = [
         name
         for name in _watched_of(type(instance))
@@ -57,13 +58,13 @@ def _user_about_to_change(instance: Any, update_fields: Any, **_signal: Any) -> 
     if not columns:
         return
     users = type(instance)._base_manager  # noqa: SLF001 # a manager of the project may hide some
-    known = users.filter(pk=instance.pk).values(*columns).first()
+    known = users.using(using).filter(pk=instance.pk).values(*columns).first()
     # Of a new user only power tells something.
     new = {name: False for name in columns if WATCHED[name] == Action.POWER_CHANGED}
     setattr(instance, _BEFORE, known or new)
 
 
-def _user_saved(instance: Any, **_signal: Any) -> None:
+def _user_saved(instance: Any, using: str, **_signal: Any) -> None:
     before = instance.__dict__.pop(_BEFORE, None)
     if before is None:
         return
@@ -72,11 +73,14 @@ def _user_saved(instance: Any, **_signal: Any) -> None:
         # As JSON whatever its column is: a project's `is_active` may be a date.
         of_it = {name: bool(now) for name, now in changed.items() if WATCHED[name] == action}
         of_it.pop("password", None)  # a hash
-        record(action, instance.pk, **of_it)
+        record(action, instance.pk, using=using, **of_it)
+    if not changed.get("is_active", True):
+        shut_out(instance.pk, using=using)
 
 
-def _user_deleted(instance: Any, **_signal: Any) -> None:
-    record(Action.USER_DELETED, instance.pk, username=instance.get_username())
+def _user_deleted(instance: Any, using: str, **_signal: Any) -> None:
+    record(Action.USER_DELETED, instance.pk, using=using, username=instance.get_username())
+    gone(instance.pk, using=using)
 
 
 def _kinds_of(user_model: Any) -> list[Any]:
@@ -95,9 +99,15 @@ def _watched_of(user_model: Any) -> list[str]:
 
 
 def _power_changed(
-    instance: Any, action: str, reverse: bool, model: Any, pk_set: set[Any] | None, **_signal: Any
+    instance: Any,
+    action: str,
+    reverse: bool,
+    model: Any,
+    pk_set: set[Any] | None,
+    using: str,
+    **_signal: Any,
 ) -> None:
     if action not in _CHANGES or not (pk_set or action == "pre_clear"):
         return
     details = {"of": model.__name__, "keys": sorted(map(str, pk_set or ())), "reverse": reverse}
-    record(Action.POWER_CHANGED, instance.pk, change=_CHANGES[action], **details)
+    record(Action.POWER_CHANGED, instance.pk, using=using, change=_CHANGES[action], **details)

@@ -8,12 +8,13 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, cast
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.http import HttpRequest
 
 from pgjobs.access.addresses import address_of
 from pgjobs.access.audit.models import MAX_NAME_LENGTH, Action, Entry
 from pgjobs.contract.json_values import storable_text
+from pgjobs.database.alias import jobs_alias, jobs_atomic, jobs_connection
 from pgjobs.database.batches import delete_in_batches
 from pgjobs.database.sql import read_sql
 from pgjobs.observe.bothways import BothWays, Finish
@@ -44,17 +45,22 @@ def audited[**P](view: Callable[P, Any]) -> Callable[P, Any]:
     return wrapper
 
 
-def record(action: Action, target: object, *, actor: Any = None, **details: Any) -> None:
-    """Insert an entry in the caller's transaction.
+def record(
+    action: Action, target: object, *, actor: Any = None, using: str = "", **details: Any
+) -> None:
+    """Insert an entry in the transaction of the act.
 
-    `actor`: by default whoever sent the request, or the owner of the job that runs.
+    `actor`: by default whoever sent the request, or the owner of the job that runs. `using`: the
+    entry of DATABASES in which the act takes place, "" where the jobs are. What takes place
+    elsewhere is recorded once it is committed.
     """
     # Not at the start of every process: the deferral is loaded with the menu.
     from pgjobs.defer.deferral import present_owner  # noqa: PLC0415
 
     request = _request.get()
     actor = actor or _caller(request)
-    Entry.objects.create(
+    insert = functools.partial(
+        Entry.objects.create,
         action=action,
         actor_id=actor.pk if actor else present_owner(),
         actor_name=_text(actor.get_username() if actor else ""),
@@ -63,13 +69,17 @@ def record(action: Action, target: object, *, actor: Any = None, **details: Any)
         details=details,
         correlation_id=correlation_id(),
     )
+    if using and using != jobs_alias():
+        transaction.on_commit(insert, using=using, robust=True)
+    else:
+        insert()
 
 
 def entries_prune(*, older_than: timedelta, until: float = math.inf) -> int:
     """Delete the entries that are older; return how many. No batch begins after `until`."""
 
     def delete(batch: int) -> tuple[int, int]:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with jobs_atomic(), jobs_connection().cursor() as cursor:
             parameters: dict[str, Any] = {"age": older_than, "batch": batch}
             cursor.execute(_PRUNE_SQL, parameters)
             cursor.nextset()

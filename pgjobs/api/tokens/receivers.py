@@ -17,13 +17,13 @@ def connect() -> None:
     post_delete.connect(_revoked, sender=token_model, dispatch_uid="tokens")
 
 
-def _made(instance: Any, created: bool, raw: bool = False, **_signal: Any) -> None:
+def _made(instance: Any, created: bool, using: str, raw: bool = False, **_signal: Any) -> None:
     if not created:
         return
     if not raw:  # what is loaded from a dump brings its own terms: without, it lets nobody in
-        Terms.objects.create(token=instance)
-    record(Action.TOKEN_MADE, instance.token_key, user=str(instance.user_id))
+        Terms.objects.using(using).create(token=instance)
+    record(Action.TOKEN_MADE, instance.token_key, using=using, user=str(instance.user_id))
 
 
-def _revoked(instance: Any, **_signal: Any) -> None:
-    record(Action.TOKEN_REVOKED, instance.token_key, user=str(instance.user_id))
+def _revoked(instance: Any, using: str, **_signal: Any) -> None:
+    record(Action.TOKEN_REVOKED, instance.token_key, using=using, user=str(instance.user_id))
