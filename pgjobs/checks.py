@@ -9,22 +9,29 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.checks import CheckMessage, Error, register
-from django.db import connection
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Warning,  # noqa: A004 # Django's word
+    register,
+)
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 
 from pgjobs.conf import SETTINGS, conf
+from pgjobs.database.alias import jobs_alias, jobs_connection
 from pgjobs.errors import AppError
 
 # With less, one sign of life that is late is the end of a worker.
 HEARTBEATS_IN_A_LEASE = 2
 # Types of columns whose values Python cannot compare, or drivers read differently.
 UNFIT_KEY = re.compile(r"bytea|jsonb?|inet|cidr|.*\[\d*\]")
+ITS_ALIAS = "PROCRASTINATE_DATABASE_ALIAS"
 # Procrastinate's settings in Django, and the variables of its command line.
 LIBRARY_SETTINGS = frozenset(
     {
         "PROCRASTINATE_AUTODISCOVER_MODULE_NAME",
-        "PROCRASTINATE_DATABASE_ALIAS",
+        ITS_ALIAS,
         "PROCRASTINATE_IMPORT_PATHS",
         "PROCRASTINATE_ON_APP_READY",
         "PROCRASTINATE_PERIODIC_DEFAULTS",
@@ -85,12 +92,35 @@ def check_values(**_options: Any) -> Iterable[CheckMessage]:
 
 
 @register("jobs")
+def check_atomic_tasks(**_options: Any) -> Iterable[CheckMessage]:
+    """Return a warning if functions of atomic tasks write by another connection than the jobs'."""
+    alias = jobs_alias()
+    if alias == DEFAULT_DB_ALIAS:
+        return []
+    try:
+        app = import_string(conf.JOBS_WORKER_APP)
+        app.mismatches()  # loads the functions
+    except AppError:
+        return []
+    names = ", ".join(sorted(name for name, work in app.works.items() if work.is_atomic))
+    if not names:
+        return []
+    return [
+        Warning(
+            f"Atomic: {names}. Only what they write to {alias!r} commits with the end of the job.",
+            hint=f'Let them write by .using("{alias}"), then silence this check.',
+            id="jobs.W004",
+        )
+    ]
+
+
+@register("jobs")
 def check_owner_key(**_options: Any) -> Iterable[CheckMessage]:
     """Return an error if the user model has a key by which no owner can be told from another."""
     users = get_user_model()
     key: Any = users._meta.pk  # noqa: SLF001 # documented
-    kind = key.rel_db_type(connection)
-    if connection.vendor != "postgresql" or (kind and not UNFIT_KEY.fullmatch(kind)):
+    kind = key.rel_db_type(jobs_connection())
+    if jobs_connection().vendor != "postgresql" or (kind and not UNFIT_KEY.fullmatch(kind)):
         return []
     return [
         Error(

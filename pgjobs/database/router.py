@@ -21,13 +21,13 @@ class JobsRouter:
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         if model._meta.app_label in OURS:  # noqa: SLF001 # documented
-            return _home(model)
+            return home_of(model)
         # What a Task leads to, as its owner, is not to be looked for where the Task is.
         return router.db_for_read(model) if _is_ours(hints.get("instance")) else None
 
     def db_for_write(self, model: Any, **hints: Any) -> str | None:
         if model._meta.app_label in OURS:  # noqa: SLF001 # documented
-            return _home(model)
+            return home_of(model)
         return router.db_for_write(model) if _is_ours(hints.get("instance")) else None
 
     def allow_relation(self, one: Any, other: Any, **_hints: Any) -> bool | None:
@@ -39,7 +39,7 @@ class JobsRouter:
     ) -> bool | None:
         if app_label not in OURS:
             return self._allow_others(db, app_label, model_name=model_name, **hints)
-        home = _home(_model(app_label, model_name))
+        home = home_of(_model(app_label, model_name))
         return leads_to_jobs(db) if home == jobs_alias() else db == home
 
     def _allow_others(self, db: str, app_label: str, **hints: Any) -> bool | None:
@@ -59,7 +59,8 @@ def put_first() -> None:
         settings.DATABASE_ROUTERS = [JOBS_ROUTER, *settings.DATABASE_ROUTERS]
 
 
-def _home(model: Any) -> str:
+def home_of(model: Any) -> str:
+    """Return the entry of DATABASES where a model of ours, or of Procrastinate's, lives."""
     beside = getattr(model, "beside", None)
     return router.db_for_write(apps.get_model(beside)) if beside else jobs_alias()
 

@@ -15,7 +15,7 @@ PROCRASTINATE_DATABASE_ALIAS = "archive"
 MIGRATION_MODULES = {"procrastinate": None}
 DATABASES["default"] |= {"AUTOCOMMIT": False, "TEST": {"MIGRATE": False}}
 DATABASES["archive"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "archive"}
-DATABASE_ROUTERS = ["orders.routers.Elsewhere"]
+DATABASE_ROUTERS = ["orders.routers.Elsewhere", "pgjobs.database.router.JobsRouter"]
 """
 ROUTER = """
 class Elsewhere:
@@ -33,7 +33,7 @@ class Elsewhere:
 @pytest.mark.parametrize(
     ("apps", "words"),
     [
-        (APPS, "The default database is sqlite; jobs are kept in Postgres."),
+        (APPS, "The database 'default' is sqlite; jobs are kept in Postgres."),
         (APPS[1:], 'add "procrastinate.contrib.django" to INSTALLED_APPS'),
         ([*APPS, "pgjobs.api"], 'add "rest_framework", "knox" to INSTALLED_APPS'),
         ([APPS[0], *API_APPS], 'add "pgjobs" to INSTALLED_APPS'),
@@ -67,13 +67,12 @@ def test_everything_that_is_wrong_is_named_at_once(project: Project, database: s
         "HINT: Set USE_TZ = True.",
         "(jobs.E009) JOBS_WORKER_APP is 'orders.tasks.add', which is no worker's app: it is a Task",
         "HINT: Name a JobsApp (pgjobs.worker.app)",
-        "(jobs.E011) DATABASE_ROUTERS keep pgjobs.Task from the default database:",
-        "pgjobs.Task from the default database: it is read from 'archive'.",
-        "pgjobs.Attempt from the default database: it is not migrated there.",
-        "auth.User from the default database: it is written to 'archive'.",
-        'HINT: Let routers return "default" or None',
+        "(jobs.E011) DATABASE_ROUTERS keep pgjobs.Task from the database 'default':",
+        "pgjobs.Task from the database 'default': it is read from 'archive'.",
+        "pgjobs.Attempt from the database 'default': it is not migrated there.",
+        'HINT: Put "pgjobs.database.router.JobsRouter" first in DATABASE_ROUTERS',
         "(jobs.E012) PROCRASTINATE_DATABASE_ALIAS is 'archive'",
-        "(jobs.E013) The default database has AUTOCOMMIT off",
+        "(jobs.E013) The database 'default' has AUTOCOMMIT off",
         "(jobs.E014) MIGRATION_MODULES leaves out the migrations of procrastinate.",
         "(jobs.E015) No route leads to the API",
         'HINT: Add path("api/", include("pgjobs.api.urls"))',

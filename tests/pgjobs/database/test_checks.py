@@ -48,7 +48,7 @@ def test_a_server_that_is_too_old_is_an_error(db: None, monkeypatch: pytest.Monk
 
     major = connection.connection.info.server_version // 10_000
     assert error.id == "jobs.E010"
-    assert error.msg.startswith(f"The default database is PostgreSQL {major}.")
+    assert error.msg.startswith(f"The database 'default' is PostgreSQL {major}.")
     assert error.msg.endswith("jobs need 99 or newer.")
     assert major >= OLDEST_POSTGRES
 
