@@ -1,12 +1,10 @@
 """Whatever a project's user model: its owners hold, in a fresh project."""
 
-import json
 from pathlib import Path
-from shutil import copyfile
 
 import pytest
 from fresh_projects import Project, asked, database_entry, made_project
-from programs import PROJECT, eventually
+from programs import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
@@ -162,7 +160,7 @@ def root(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.add("shop/settings.py", SETTINGS)
     made.add("shop/urls.py", URLS)
     (made.root / "orders" / "tasks.py").write_text(TASKS)
-    copyfile(PROJECT / "tests" / "support" / "user_model_visit.py", made.root / "visit.py")
+    made.expect("user_model_visit.py")
     for name, model in MODELS.items():
         (made.root / f"people_{name}" / "migrations").mkdir(parents=True)
         (made.root / f"people_{name}" / "migrations" / "__init__.py").touch()
@@ -181,15 +179,9 @@ def test_owners_of_any_key_hold(root: Path, library: Path, database: str, name: 
         f"AUTH_USER_MODEL = 'people_{name}.Person'\n",
     )
 
-    before = _failed(project, "before")
+    before = project.visit("before")
     with project.running("manage.py", "jobs", "worker"):
         eventually(lambda: not asked(database, OPEN))
-    failed = before | _failed(project, "after")
+    failed = before | project.visit("after")
 
     assert not failed, "\n".join(f"{step}: {said}" for step, said in failed.items())
-
-
-def _failed(project: Project, part: str) -> dict[str, str]:
-    told = project.run("manage.py", "shell", "-v0", "-c", f"import visit; visit.tell('{part}')")
-    failed: dict[str, str] = json.loads(told.splitlines()[-1])
-    return failed

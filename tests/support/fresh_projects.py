@@ -1,5 +1,6 @@
 """Projects elsewhere, as `django-admin startproject` makes them, and databases of their own."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 from uuid import uuid4
 
@@ -63,6 +65,12 @@ class Project:
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
+    def visit(self, part: str) -> dict[str, str]:
+        """Have `visit.py` take the steps of a part; return what failed, by step."""
+        told = self.run("manage.py", "shell", "-v0", "-c", f"import visit; visit.tell({part!r})")
+        failed: dict[str, str] = json.loads(told.splitlines()[-1])
+        return failed
+
     def refused(self, *arguments: str) -> str:
         """Run what must fail; return its errors."""
         ended = self._run(*arguments)
@@ -78,6 +86,12 @@ class Project:
             text=True,
             check=False,
         )
+
+    def expect(self, visit: str) -> None:
+        """Let a module of tests/support be the project's `visit.py`."""
+        support = PROJECT / "tests" / "support"
+        copyfile(support / visit, self.root / "visit.py")
+        copyfile(support / "visiting.py", self.root / "visiting.py")
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Path]:

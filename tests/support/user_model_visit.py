@@ -5,11 +5,8 @@ it looks at what came of it, and lets users go. Each prints what failed, by step
 """
 
 import asyncio
-import json
-import traceback
 from collections.abc import Callable
 from importlib import import_module
-from io import StringIO
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -23,28 +20,14 @@ from pgjobs.api.keys.models import Key
 from pgjobs.tracking.models import Tag, Task
 from pgjobs.upkeep import prune
 
-JSON = "application/json"
 PASSWORD = "a long password"
+visiting: Any = import_module("visiting")
+Caller, caller = visiting.Caller, visiting.caller
 USERS: Any = get_user_model()
 tasks = import_module("orders.tasks")
 # Of the app of the model: (name to sign in by, what create_user takes), for each of three users.
 PEOPLE: Any = import_module(USERS.__module__).PEOPLE
 POWERS = {"is_staff", "is_superuser", "has_perm"}
-
-
-class Caller(Client):
-    """Speaks JSON to the API, with a user's token."""
-
-    def __init__(self, token: str) -> None:
-        super().__init__(headers={"Authorization": f"Token {token}"})
-
-    def send(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Return the status and the body of an answer to a POST, or to a GET without a body."""
-        if body is None:
-            answer = self.get(path, headers=headers)
-        else:
-            answer = self.post(path, json.dumps(body), content_type=JSON, headers=headers)
-        return answer.status_code, json.loads(answer.content or "null")
 
 
 def ada() -> Any:
@@ -57,12 +40,6 @@ def bob() -> Any:
 
 def eve() -> Any:
     return USERS._default_manager.get(**{USERS.USERNAME_FIELD: PEOPLE[2]["name"]})
-
-
-def caller(user: Any) -> Caller:
-    printed = StringIO()
-    call_command("api_token", user.get_username(), stdout=printed)
-    return Caller(printed.getvalue().strip())
 
 
 def settle() -> None:
@@ -293,10 +270,4 @@ PARTS: dict[str, list[Callable[[], None]]] = {
 
 
 def tell(part: str) -> None:
-    failed = {}
-    for step in PARTS[part]:
-        try:
-            step()
-        except Exception:  # noqa: BLE001 # all of them are told at once
-            failed[step.__name__] = traceback.format_exc()[-1500:]
-    print(json.dumps(failed))
+    visiting.tell(PARTS[part])
