@@ -186,7 +186,10 @@ def test_what_cannot_hold_is_named_with_its_cure(root: Path, library: Path, data
         "router_first", "check", jobs=jobs,
         said='DATABASE_ROUTERS = ["routers.All", "pgjobs.database.router.JobsRouter"]',
     )  # fmt: skip
-    assert "DATABASE_ROUTERS sends tasks to 'default', and jobs are in 'jobs'." in router_first
+    assert (
+        "DATABASE_ROUTERS keep pgjobs.Task from the database 'jobs': it is written to 'default'."
+        in router_first
+    )
     for command in (("migrate",), ("migrate", "--database=jobs")):
         not_said = refused("not_said", *command, jobs=_elsewhere(jobs))
         assert "The entries 'default' and 'jobs' of DATABASES are one database." in not_said
