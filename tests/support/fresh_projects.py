@@ -22,7 +22,7 @@ from psycopg.rows import tuple_row
 # What docs/install.md has people paste.
 PAGE = (PROJECT / "docs" / "install.md").read_text()
 STEPS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS = STEPS[:5]
+SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS, ASGI, MIDDLEWARE, OWNED = STEPS[:8]
 # What asks the API of a project, for `manage.py shell`; prints the answers as JSON.
 ASK = (Path(__file__).parent / "ask_the_api.py").read_text()
 # What this machine says to our own checkout.
@@ -94,8 +94,11 @@ class Project:
         copyfile(support / "visiting.py", self.root / "visiting.py")
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[Path]:
-        """Run it beside the block, then tell it to stop; yields the file of what it logs."""
+    def running(self, *arguments: str, ends: int = 0) -> Iterator[Path]:
+        """Run it beside the block, then tell it to stop; yields the file of what it logs.
+
+        `ends`: with which status, by `subprocess`: that of a signal is negative.
+        """
         log = self.root / f"log-{uuid4()}"
         with log.open("w") as stderr:
             process = subprocess.Popen(  # noqa: S603
