@@ -936,9 +936,10 @@ def _fence(*modules: Any) -> list[tuple[Any, str, str, str]]:
 
 PLANTED_BUGS = {
     "a retry keeps what was counted": [
-        # The Attempt says it as well as the event; see also the test of an event with an old clock.
-        (manager, "CLAIM_SQL", "kind = 'retried'", "false"),
-        (manager, "CLAIM_SQL", "event.type = 'retried'", "false"),
+        (
+            manager, "CLAIM_SQL", "pgjobs_attempts_since_retry(task.id, job.id, 'failed')",
+            "(SELECT count(*) FROM pgjobs_attempt WHERE task_id = task.id AND kind = 'failed')",
+        ),
     ],
     "two retry at once": [
         (services, "_RETRY_SQL", "        FOR NO KEY UPDATE\n    ) AS job", "    ) AS job"),
@@ -956,7 +957,7 @@ PLANTED_BUGS = {
     "a lock that is taken is not looked at": [
         (manager, "CLAIM_SQL", "running.status = 'doing' AND", "false AND")
     ],
-    "no budget": [(manager, "CLAIM_SQL", "attempt.kind = 'failed'", "attempt.kind = 'none'")],
+    "no budget": [(manager, "CLAIM_SQL", "job.id, 'failed')", "job.id, 'none')")],
     "lost retry: the job stays": [
         (
             manager, "COMPLETE_SQL", "WHEN 'spent' THEN %(failed)s ELSE held.status",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from programs import Program
+from programs import PATIENCE_SECONDS, Program
 from zoo import KILLERS
 from zoo_visits import Zoo
 
@@ -49,6 +49,6 @@ def _wrong_after(name: str, start_program: StartProgram) -> str:
             )
 
     supervise()
-    zoo = Zoo(patience=90.0, while_waiting=supervise)
+    zoo = Zoo(patience=PATIENCE_SECONDS, while_waiting=supervise)
     zoo.visit(KILLERS[name])
     return "\n".join(str(each) for each in zoo.wrong if each.what != "late")
