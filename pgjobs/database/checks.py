@@ -82,8 +82,8 @@ def check_routers(**_options: Any) -> Iterable[CheckMessage]:
 
 
 @register("jobs")
-def check_alias(**_options: Any) -> Iterable[CheckMessage]:
-    """Return an error if Procrastinate is told of another database, or nothing is committed."""
+def check_entry(**_options: Any) -> Iterable[CheckMessage]:
+    """Return an error for each setting of the database that statements of jobs cannot do with."""
     alias, its = jobs_alias(), getattr(settings, ITS_ALIAS)
     if its != alias:
         yield Error(
@@ -92,11 +92,19 @@ def check_alias(**_options: Any) -> Iterable[CheckMessage]:
             hint="Remove the first: it follows the second.",
             id="jobs.E012",
         )
-    if not jobs_connection().settings_dict["AUTOCOMMIT"]:
+    entry = jobs_connection().settings_dict
+    if not entry["AUTOCOMMIT"]:
         yield Error(
             f"The database {alias!r} has AUTOCOMMIT off: what a job writes would not be committed.",
             hint=f'Remove "AUTOCOMMIT" from DATABASES["{alias}"].',
             id="jobs.E013",
+        )
+    if entry["OPTIONS"].get("server_side_binding"):
+        yield Error(
+            f"The database {alias!r} binds values on the server, which takes one command at a time;"
+            " some statements of jobs are several.",
+            hint=f'Remove "server_side_binding" from the OPTIONS of DATABASES["{alias}"].',
+            id="jobs.E017",
         )
 
 

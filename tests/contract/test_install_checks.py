@@ -14,6 +14,7 @@ JOBS_WORKER_THREAD = 4
 PROCRASTINATE_DATABASE_ALIAS = "archive"
 MIGRATION_MODULES = {"procrastinate": None}
 DATABASES["default"] |= {"AUTOCOMMIT": False, "TEST": {"MIGRATE": False}}
+DATABASES["default"]["OPTIONS"] = {"server_side_binding": True}
 DATABASES["archive"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "archive"}
 DATABASE_ROUTERS = ["orders.routers.Elsewhere", "pgjobs.database.router.JobsRouter"]
 """
@@ -76,6 +77,7 @@ def test_everything_that_is_wrong_is_named_at_once(project: Project, database: s
         "(jobs.E014) MIGRATION_MODULES leaves out the migrations of procrastinate.",
         "(jobs.E015) No route leads to the API",
         'HINT: Add path("api/", include("pgjobs.api.urls"))',
+        "(jobs.E017) The database 'default' binds values on the server",
         "(jobs.W002) Tests find no tables of jobs",
     ):
         assert words in said

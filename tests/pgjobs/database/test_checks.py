@@ -10,7 +10,7 @@ from django.db.backends.base import base
 from pgjobs.database import checks
 from pgjobs.database.checks import (
     OLDEST_POSTGRES,
-    check_alias,
+    check_entry,
     check_migrations,
     check_routers,
     check_server,
@@ -38,7 +38,7 @@ class Guest:
 
 def test_the_database_of_the_tests_is_fit(db: None) -> None:
     assert list(check_server(databases=["default"])) == []
-    assert [*check_routers(), *check_alias(), *check_migrations()] == []
+    assert [*check_routers(), *check_entry(), *check_migrations()] == []
 
 
 def test_a_server_that_is_too_old_is_an_error(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_router_of_other_apps_is_none(settings: Any) -> None:
 def test_procrastinate_with_another_database_is_an_error(settings: Any) -> None:
     settings.PROCRASTINATE_DATABASE_ALIAS = "other"
 
-    (error,) = check_alias()
+    (error,) = check_entry()
     assert error.id == "jobs.E012"
 
 
