@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpRequest
 from django.urls import URLPattern
 from django.urls.resolvers import RoutePattern
@@ -79,7 +79,6 @@ def _by_itself(view: Callable[..., Any]) -> Callable[..., Any]:
 
     recorded = audited(view)
 
-    @transaction.non_atomic_requests
     @wraps(view)
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         def answer(request: HttpRequest) -> Any:
@@ -89,6 +88,8 @@ def _by_itself(view: Callable[..., Any]) -> Callable[..., Any]:
         add_slash(request)
         return RequestMiddleware(answer)(request)
 
+    for alias in connections.settings:
+        transaction.non_atomic_requests(using=alias)(served)
     return served
 
 

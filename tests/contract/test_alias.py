@@ -115,6 +115,7 @@ class OrderTests(TestCase):
 """
 OPEN = "SELECT FROM pgjobs_task WHERE end_status IS NULL AND task_name <> 'prune_ended_tasks'"
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "default.sqlite3"}
+BY_REQUEST = {"ATOMIC_REQUESTS": True}
 MIRROR = {"TEST": {"MIRROR": "default"}}
 DIRECT = {"OPTIONS": {"application_name": "direct"}}
 
@@ -145,13 +146,14 @@ def test_jobs_live_where_they_are_said_to(
     root: Path, library: Path, database: str, other_database: str, kind: str
 ) -> None:
     jobs: dict[str, Any] = database_entry(database)
-    default, jobs = {
+    places: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "sqlite": (SQLITE, jobs),
-        "postgres": (database_entry(other_database), jobs),
+        "postgres": (database_entry(other_database) | BY_REQUEST, jobs | BY_REQUEST),
         "with_users": (SQLITE | {"NAME": "orders.sqlite3"}, jobs),
         "same": (jobs, jobs | DIRECT),
         "mirror": (jobs, _elsewhere(jobs) | DIRECT | MIRROR),
-    }[kind]
+    }
+    default, jobs = places[kind]
     project = _project(
         root, library, kind, default=default, jobs=jobs, apart=kind not in ("same", "mirror")
     )

@@ -164,6 +164,13 @@ def quotas_and_throttles_count() -> None:
         assert [mine.send("/api/tasks/")[0] for _ in range(4)][-1] == 429
 
 
+def failures_to_sign_in_count() -> None:
+    wrong = {"username": "eve", "password": "wrong"}
+    with override_settings(JOBS_THROTTLE_LOGIN_FAILURES=2):
+        statuses = [visiting.Caller("").send("/api/tokens/", wrong)[0] for _ in range(3)]
+    assert statuses == [401, 401, 429]
+
+
 def acts_are_recorded_if_they_are_committed() -> None:
     bob, before = user("bob"), Entry.objects.count()
     with undone(USERS):
@@ -302,6 +309,7 @@ PARTS: dict[str, list[Callable[[], None]]] = {
         tests_of_the_project_run_jobs,
         the_api_serves_its_caller,
         quotas_and_throttles_count,
+        failures_to_sign_in_count,
         acts_are_recorded_if_they_are_committed,
         pages_show_owners,
         what_waits_ends_with_its_user,
