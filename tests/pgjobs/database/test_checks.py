@@ -91,6 +91,22 @@ def test_tables_that_no_migration_makes_are_an_error(settings: Any) -> None:
     assert (error.id, "pgjobs" in error.msg) == ("jobs.E014", True)
 
 
+def test_migrations_are_asked_for_by_name_as_django_does(settings: Any) -> None:
+    class NoneAtAll:  # as pytest-django has it
+        def __contains__(self, label: str) -> bool:
+            return label != "knox"
+
+        def __getitem__(self, label: str) -> None:
+            assert isinstance(label, str)  # whoever iterates asks for 0, 1, 2 and never ends
+
+    settings.MIGRATION_MODULES = NoneAtAll()
+
+    errors = list(check_migrations())
+    assert [error.msg.rpartition(" ")[2] for error in errors] == [
+        "pgjobs.", "pgjobs_api.", "procrastinate.",
+    ]  # fmt: skip
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_server_that_django_refuses_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
     connection.close()
