@@ -37,13 +37,13 @@ def end_examples(spec: TaskSpec[...], arguments: dict[str, Any]) -> list[OpenApi
         "input_data": spec.redact(arguments),
         "operation": spec.operation,
         "related_table": spec.subject,
-        "related_id": arguments.get(f"{spec.subject}_id"),
+        "related_id": _id_in(arguments, spec),
     }
     result: dict[str, Any] = {"success": True, "progress": 100}
     if spec.result is not None:
         # Types within types are written out: there is no reference to resolve.
         result |= sample_of(_described(spec.result), name="", resolve=lambda _: {})
-    done = {**call, "related_id": call["related_id"] or result.get(f"{spec.subject}_id")}
+    done = {**call, "related_id": call["related_id"] or _id_in(result, spec)}
     return [
         status_example(TaskStatus.DONE, **done, result=result),
         *(_failure(call, code, meaning) for code, meaning in spec.errors.items()),
@@ -71,6 +71,12 @@ def _nullable_as_type(schema: dict[str, Any]) -> dict[str, Any]:
             inner[name] = _nullable_as_type(schema[name])
     described: dict[str, Any] = append_meta({**schema, **inner}, {})
     return described
+
+
+def _id_in(values: dict[str, Any], spec: TaskSpec[...]) -> str | None:
+    """Return the subject's id as the Task has it: whatever its type, as text."""
+    value = values.get(f"{spec.subject}_id")
+    return None if value is None else str(value)
 
 
 def _failure(call: dict[str, Any], code: str, meaning: str) -> OpenApiExample:
