@@ -9,5 +9,5 @@ urlpatterns = [
     path("api/parcels/<uuid:parcel_id>/", apis.ParcelDetailApi.as_view()),
     path("api/topics/<int:topic_id>/", apis.TopicApi.as_view()),
     path("api/subscriptions/", apis.SubscriptionApi.as_view()),
-    path("unsubscribe/<str:token>/", views.unsubscribe),
+    path("leave/<str:token>/", views.leave),
 ]

@@ -6,7 +6,7 @@ from django.views.decorators.http import require_http_methods
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def unsubscribe(_request: HttpRequest, token: str) -> HttpResponse:
+def leave(_request: HttpRequest, token: str) -> HttpResponse:
     """Say for which address the link is; 400 if it is not one of ours."""
     try:
         return HttpResponse(signing.loads(token))

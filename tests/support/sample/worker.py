@@ -1,4 +1,7 @@
-"""What the shop's worker does: plain, asynchronous and atomic functions."""
+"""What the shop's worker does: plain, asynchronous and atomic functions.
+
+Of the project's app, whatever JOBS_WORKER_APP a test names when this is first imported.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -6,10 +9,10 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 
 from pgjobs import TaskContext
-from pgjobs.worker_app import app
 from sample import tasks
 from sample.errors import NameTakenError, ParcelNotFoundError
 from sample.models import Parcel
+from tasks import app
 
 
 @app.implements(tasks.list_parcels)
