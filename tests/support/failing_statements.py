@@ -1,11 +1,15 @@
 """Lets statements that bring secrets fail in the ways that they can; run as a program.
 
-It says of each how it failed. DATABASE_URL may lead through a pooler, `DIRECT_URL` does not.
+It says of each how it failed. DATABASE_URL may lead through a pooler, `DIRECT_URL` does not. A
+domain adds its own ways by a module that it names as the argument: `acts()`, and the `TABLES` to
+lock.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import django
@@ -14,20 +18,25 @@ django.setup()
 
 import canary_samples  # noqa: E402 # after the registry is ready
 import psycopg  # noqa: E402
-from django.contrib.auth import get_user_model  # noqa: E402
 from django.db import DatabaseError  # noqa: E402
 
-from myapp.users.accounts import activate  # noqa: E402
-
 SECRETS: dict[str, Any] = {"way": "return", "password": "c4n4ry-pass", "card": "c4n4ry-card"}
-HASH = "pbkdf2_sha256$1$c4n4ry$c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n="
-TABLES = "users_user, pgjobs_task, procrastinate_jobs"
+TABLES = "pgjobs_task, procrastinate_jobs"
 
 
-def main() -> None:
+def acts() -> dict[str, Callable[[], Any]]:
+    """Return the ways of the platform: what begins with "locked" is done while TABLES are."""
+    leak = canary_samples.leak
+    return {
+        "locked, deferred": lambda: leak.defer(**SECRETS),
+        "locked, many deferred": lambda: leak.defer_many([SECRETS, SECRETS]),
+    }
+
+
+def main(ways: Any) -> None:
     """Go through all of them."""
-    for name, act in _acts().items():
-        with _locked() if name.startswith("locked") else nullcontext():
+    for name, act in ways.acts().items():
+        with _locked(ways.TABLES) if name.startswith("locked") else nullcontext():
             try:
                 act()
             except DatabaseError as error:
@@ -36,40 +45,12 @@ def main() -> None:
                 print(f"{name}: it did not fail", flush=True)
 
 
-def _acts() -> dict[str, Callable[[], Any]]:
-    users, leak = get_user_model(), canary_samples.leak
-    ada, eve = (users(username=name, email=f"{name}@example.org") for name in ("ada", "eve"))
-    for user in (ada, eve, _applicant()):
-        user.save()
-
-    def save(user: Any, *, only: list[str] | None = None, **changes: Any) -> None:
-        for name, value in {"password": HASH, **changes}.items():
-            setattr(user, name, value)
-        user.save(update_fields=only)
-
-    return {
-        "taken by another, new": lambda: save(users(email="new@example.org"), username="ADA"),
-        "taken by another, changed": lambda: save(eve, username="Ada"),
-        "locked, new": lambda: save(users(username="new", email="new@example.org")),
-        "locked, changed": lambda: save(eve, username="eve", first_name="Eve"),
-        "locked, activated": lambda: activate(_applicant(), password="correct horse battery"),
-        "locked, password": lambda: save(ada, only=["password"]),
-        "locked, deferred": lambda: leak.defer(**SECRETS),
-        "locked, many deferred": lambda: leak.defer_many([SECRETS, SECRETS]),
-    }
-
-
-def _applicant() -> Any:
-    users = get_user_model().objects
-    return users.get_or_create(username="mia", email="mia@example.org", is_active=False)[0]
-
-
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked(tables: str) -> Iterator[None]:
     with psycopg.connect(os.environ["DIRECT_URL"]) as other:
-        other.execute(f"LOCK TABLE {TABLES} IN SHARE MODE")
+        other.execute(f"LOCK TABLE {tables} IN SHARE MODE")
         yield
 
 
 if __name__ == "__main__":
-    main()
+    main(import_module(sys.argv[1]) if len(sys.argv) > 1 else sys.modules[__name__])

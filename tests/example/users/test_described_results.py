@@ -45,7 +45,8 @@ def test_the_result_of_a_call_fits_its_description(
 
 
 def test_the_codes_of_the_menu_are_those_of_the_errors_of_users() -> None:
-    promised = {code for spec in menu.__dict__.values() for code in getattr(spec, "errors", ())}
+    of_users = [task for task in vars(menu).values() if getattr(task, "subject", "") == "user"]
+    promised = {code for task in of_users for code in task.errors}
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     assert promised <= {kind.code for kind in kinds if issubclass(kind, AppError)}

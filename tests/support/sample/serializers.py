@@ -31,14 +31,14 @@ class ParcelListInput(StrictSerializer):
 )
 class ParcelCreateInput(StrictSerializer):
     name = NameField()
-    email = StrictEmailField()
+    email = StrictEmailField(max_length=254)
     note = StrictCharField(max_length=150, required=False, allow_blank=True)
 
 
 @extend_schema_serializer(examples=[OpenApiExample("It is sent", value={"is_sent": True})])
 class ParcelUpdateInput(StrictSerializer):
     name = NameField(required=False)
-    email = StrictEmailField(required=False)
+    email = StrictEmailField(max_length=254, required=False)
     note = StrictCharField(max_length=150, required=False, allow_blank=True)
     is_sent = StrictBooleanField(required=False)
 
@@ -52,5 +52,5 @@ class ParcelUpdateInput(StrictSerializer):
     examples=[OpenApiExample("Ada", value={"email": "ada@example.com", "topic": "engines"})]
 )
 class SubscriptionInput(StrictSerializer):
-    email = StrictEmailField()
+    email = StrictEmailField(max_length=254)
     topic = StrictCharField(max_length=150, required=False)
