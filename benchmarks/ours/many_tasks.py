@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+
+from django.apps import apps
 
 WAITING, RUNNING = 280, 20  # the newest ones
 
@@ -43,7 +44,7 @@ SELECT
      || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
     n,
     lpad(CASE WHEN owner_draw < 40 THEN 1 WHEN owner_draw < 70 THEN 2 WHEN owner_draw < 85 THEN 3
-              WHEN owner_draw < 95 THEN 4 ELSE 5 END::text, 32, '0')::uuid,
+              WHEN owner_draw < 95 THEN 4 ELSE 5 END::text, 32, '0')::owner_key,
     CASE WHEN name_draw < 40 THEN 'get_user' WHEN name_draw < 70 THEN 'create_user'
          WHEN name_draw < 90 THEN 'send_activation_email' WHEN name_draw < 98 THEN 'count_words'
          ELSE 'import_users' END,
@@ -84,9 +85,9 @@ _TABLES = ("procrastinate_jobs", "procrastinate_events", "pgjobs_task", "pgjobs_
 _TABLES_THAT_POINT_HERE = "procrastinate_periodic_defers, pgjobs_attempt"
 
 
-def owner_id(number: int) -> UUID:
-    """Return the id of the n-th owner."""
-    return UUID(f"{number:032}")
+def owner_id(number: int) -> Any:
+    """Return the id of the n-th owner, of the type that users of the project have."""
+    return _owner_field().target_field.to_python(f"{number:032}")
 
 
 def queries() -> dict[str, str]:
@@ -123,7 +124,12 @@ def fill(cursor: Any, count: int) -> None:
     parameters = {"count": count, "waiting": WAITING, "running": RUNNING}
     cursor.execute(f"TRUNCATE {', '.join(_TABLES)}, {_TABLES_THAT_POINT_HERE}")
     cursor.execute("SET session_replication_role = replica")  # no triggers
-    for statement in (_JOBS, _TASKS, _TAGS, _EVENTS):
+    key = _owner_field().db_type(cursor.db)
+    for statement in (_JOBS, _TASKS.replace("owner_key", key), _TAGS, _EVENTS):
         cursor.execute(statement, parameters)
     cursor.execute("SET session_replication_role = origin")
     cursor.execute(f"ANALYZE {', '.join(_TABLES)}")
+
+
+def _owner_field() -> Any:
+    return apps.get_model("pgjobs", "task")._meta.get_field("owner")  # noqa: SLF001

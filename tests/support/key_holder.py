@@ -4,8 +4,9 @@ import signal
 from collections.abc import Sequence
 from uuid import UUID
 
+from sample.tasks import count_parcels
+
 import tasks  # noqa: F401 # sets Django up
-from myapp.tasks import debug_task
 from pgjobs.api.keys.services import KeyedRequest, once
 
 REQUEST = KeyedRequest(caller="user:held", key="held", fingerprint=b"request")
@@ -13,7 +14,7 @@ REQUEST = KeyedRequest(caller="user:held", key="held", fingerprint=b"request")
 
 def write() -> Sequence[UUID]:
     """Defer the job."""
-    return [debug_task.defer().task_id]
+    return [count_parcels.defer().task_id]
 
 
 def _write_and_stay() -> Sequence[UUID]:

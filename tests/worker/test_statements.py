@@ -14,7 +14,7 @@ from pgjobs.worker.database.statements import CACHED_LENGTH, Effect, effect_of
         "SET ROLE nobody",
         "RESET ALL",
         "LISTEN news",
-        "LOCK TABLE users_user",
+        "LOCK TABLE parcels",
         "LOAD 'auto_explain'",
         "DISCARD PLANS",
         "PREPARE later AS SELECT 1",
@@ -41,7 +41,7 @@ def test_what_lives_as_long_as_the_connection_is_seen(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        'UPDATE "users_user" SET "email" = %s',
+        'UPDATE "parcels" SET "email" = %s',
         "INSERT INTO x (temp, temporary) VALUES (1, 2)",
         "SELECT temp FROM weather",
         "SELECT 1 FOR UPDATE",

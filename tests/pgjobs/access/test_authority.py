@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__
 
 type ClientOf = Callable[[Any], APIClient]
 
-PERMISSION = "users.add_user"
+PERMISSION = "sample.add_parcel"
 KINDS = (atomic_samples.act, atomic_samples.act_plainly, atomic_samples.act_async)
 # In the whole matrix; `make test` tries the plain one in each cell, and all three in a few.
 LONG = {"act": pytest.mark.long, "act_async": pytest.mark.long}
@@ -118,7 +118,7 @@ def work(acts: list[str], transactional_db: None) -> Iterator[Callable[[], None]
 def member(user: Any) -> Any:
     """A user who holds the permission by a group."""
     group = Group.objects.create(name="may act")
-    group.permissions.add(Permission.objects.get(codename="add_user"))
+    group.permissions.add(Permission.objects.get(codename="add_parcel"))
     user.groups.add(group)
     return type(user).objects.get(pk=user.pk)
 
@@ -145,7 +145,7 @@ def _delete_by_sql(user: Any) -> None:
     user.groups.clear()
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM knox_authtoken")
-        cursor.execute("DELETE FROM users_user WHERE id = %s", [user.pk])
+        cursor.execute(f"DELETE FROM {user._meta.db_table} WHERE id = %s", [user.pk])  # noqa: S608
 
 
 def _demote(user: Any) -> None:

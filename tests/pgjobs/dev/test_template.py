@@ -134,12 +134,12 @@ def test_what_is_not_as_it_was_made_is_found_out(
 def test_other_migrations_need_another_template(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = apps.get_app_config("users")
+    ours = apps.get_app_config("pgjobs")
     shutil.copytree(Path(ours.path, "migrations"), tmp_path / "migrations")
     monkeypatch.setattr(ours, "path", str(tmp_path))
     assert Template(root).is_whole()
 
-    with (tmp_path / "migrations" / "0001_create_user.py").open("a") as migration:
+    with (tmp_path / "migrations" / "0001_create_tables.py").open("a") as migration:
         migration.write("# changed")
 
     assert not Template(root).is_whole()

@@ -81,12 +81,17 @@ def test_the_key_of_a_link_stands_in_no_line(lines: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "options", "shown", "status"),
     [
-        ("/activate/secret:key", {}, "/activate/***/", "400"),
-        ("/activate/secret:key/.", {}, "/activate/***", "404"),
-        ("/activate//secret:key/", {}, "/activate/***", "404"),
-        ("/Activate/secret:key%0A/", {}, "/Activate/***", "404"),
-        ("/activate/secret:key/", {"headers": {"Host": "evil.example"}}, "/activate/***", "400"),
-        ("/activate/", {}, "/activate/", "404"),
+        ("/leave/secret:key", {}, "/leave/***/", "400"),
+        ("/leave/secret:key/.", {}, "/leave/***", "404"),
+        ("/leave//secret:key/", {}, "/leave/***", "404"),
+        ("/Leave/secret:key%0A/", {}, "/Leave/***", "404"),
+        (
+            "/leave/secret:key/",
+            {"headers": {"Host": "evil.example"}},
+            "/leave/***",
+            "400",
+        ),
+        ("/leave/", {}, "/leave/", "404"),
     ],
     ids=["no slash", "more", "two slashes", "large letter", "unknown host", "no key"],
 )
@@ -103,9 +108,9 @@ def test_the_key_of_a_link_that_is_redirected_to_tls_stands_in_no_line(
 ) -> None:
     settings.SECURE_SSL_REDIRECT = True
 
-    Client().get("/activate/secret:key/")
+    Client().get("/leave/secret:key/")
 
-    assert lines() == [("GET", "/activate/***", "-", "301")]
+    assert lines() == [("GET", "/leave/***", "-", "301")]
 
 
 def test_a_key_after_another_parameter_stands_in_no_line_either(lines: Any) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import job_samples
 import pytest
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.django_db
 type ClientOf = Callable[[Any], APIClient]
 
 BULK = "/api/tasks/bulk/"
-USER_ID = "0190b6b0-0000-7000-8000-000000000000"
+PARCEL_ID = "0190b6b0-0000-7000-8000-000000000000"
 
 
 class KeyInput(StrictSerializer):
@@ -37,11 +36,11 @@ def description() -> ApiDescription:
     return ApiDescription()
 
 
-def _users(count: int) -> list[dict[str, Any]]:
-    return [{"username": f"u{n}", "email": f"u{n}@example.org"} for n in range(count)]
+def _parcels(count: int) -> list[dict[str, Any]]:
+    return [{"name": f"p{n}", "email": f"p{n}@example.org"} for n in range(count)]
 
 
-def _post(client: APIClient, items: Any, task_name: Any = "create_user", **more: Any) -> Any:
+def _post(client: APIClient, items: Any, task_name: Any = "create_parcel", **more: Any) -> Any:
     return client.post(BULK, {"task_name": task_name, "items": items, **more}, format="json")
 
 
@@ -53,14 +52,14 @@ def _pointers(answer: Any) -> list[str]:
 def test_a_task_for_each_item_in_order_that_belongs_to_the_caller(
     client_of: ClientOf, admin: Any, description: ApiDescription
 ) -> None:
-    answer = _post(client_of(admin), _users(3))
+    answer = _post(client_of(admin), _parcels(3))
 
     assert answer.status_code == 202
     assert list(answer.json()) == ["task_ids"]
     tasks = [Task.objects.get(pk=task_id) for task_id in answer.json()["task_ids"]]
-    assert [task.input_data for task in tasks] == _users(3)
+    assert [task.input_data for task in tasks] == _parcels(3)
     assert {(task.task_name, task.owner_id, task.status) for task in tasks} == {
-        ("create_user", admin.pk, "PENDING")
+        ("create_parcel", admin.pk, "PENDING")
     }
     assert (answer.has_header("Location"), answer["Retry-After"]) == (False, "1")
     description.assert_describes(answer)
@@ -68,11 +67,11 @@ def test_a_task_for_each_item_in_order_that_belongs_to_the_caller(
 
 def test_a_thousand_take_as_many_statements_as_two(client_of: ClientOf, admin: Any) -> None:
     client = client_of(admin)
-    _post(client, _users(1))  # the first request of a minute makes its windows
+    _post(client, _parcels(1))  # the first request of a minute makes its windows
     counts = []
     for count in (2, bulk.MAX_ITEMS):
         with CaptureQueriesContext(connection) as queries:
-            answer = _post(client, _users(count))
+            answer = _post(client, _parcels(count))
         assert len(answer.json()["task_ids"]) == count
         counts.append(len(queries))
 
@@ -82,13 +81,13 @@ def test_a_thousand_take_as_many_statements_as_two(client_of: ClientOf, admin: A
 def test_what_the_path_of_the_single_call_gives_is_a_field_of_an_item(
     client_of: ClientOf, admin: Any, description: ApiDescription
 ) -> None:
-    item = {"user_id": USER_ID, "email": "new@example.org"}
-    answer = _post(client_of(admin), [item], "update_user")
+    item = {"parcel_id": PARCEL_ID, "email": "new@example.org"}
+    answer = _post(client_of(admin), [item], "update_parcel")
 
     assert answer.status_code == 202
     task = Task.objects.get()
-    assert (task.input_data, task.related_id) == (item, USER_ID)
-    assert ProcrastinateJob.objects.get().lock == f"user:{USER_ID}"
+    assert (task.input_data, task.related_id) == (item, PARCEL_ID)
+    assert ProcrastinateJob.objects.get().lock == f"parcel:{PARCEL_ID}"
     description.assert_describes(answer)
 
 
@@ -96,15 +95,15 @@ def test_every_bad_field_of_every_item_is_named_and_nothing_is_written(
     client_of: ClientOf, admin: Any, description: ApiDescription
 ) -> None:
     items: list[Any] = [
-        *_users(3),
-        {"username": "u3"},
-        "u4",
-        {**_users(1)[0], "is_superuser": True},
+        *_parcels(3),
+        {"name": "p3"},
+        "p4",
+        {**_parcels(1)[0], "is_lost": True},
     ]
     items[1]["email"] = "none"
     answer = _post(client_of(admin), items)
 
-    expected = ["/items/1/email", "/items/3/email", "/items/4", "/items/5/is_superuser"]
+    expected = ["/items/1/email", "/items/3/email", "/items/4", "/items/5/is_lost"]
     assert _pointers(answer) == expected
     assert not Task.objects.exists()
     description.assert_describes(answer)
@@ -113,24 +112,24 @@ def test_every_bad_field_of_every_item_is_named_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("item", "pointers"),
     [
-        ({"email": "new@example.org"}, ["/items/0/user_id"]),
-        ({"user_id": "seven", "email": "none"}, ["/items/0/user_id", "/items/0/email"]),
-        ({"user_id": USER_ID}, ["/items/0"]),
-        ({"user_id": None, "email": "new@example.org"}, ["/items/0/user_id"]),
+        ({"email": "new@example.org"}, ["/items/0/parcel_id"]),
+        ({"parcel_id": "seven", "email": "none"}, ["/items/0/parcel_id", "/items/0/email"]),
+        ({"parcel_id": PARCEL_ID}, ["/items/0"]),
+        ({"parcel_id": None, "email": "new@example.org"}, ["/items/0/parcel_id"]),
     ],
 )
 def test_captured_fields_are_checked_as_the_others(
     client_of: ClientOf, admin: Any, item: Any, pointers: list[str]
 ) -> None:
-    assert _pointers(_post(client_of(admin), [item], "update_user")) == pointers
+    assert _pointers(_post(client_of(admin), [item], "update_parcel")) == pointers
 
 
 def test_what_only_the_declaration_refuses_is_named_by_item(
     client_of: ClientOf, admin: Any, settings: Any
 ) -> None:
     settings.JOBS_ARGUMENTS_MAX_BYTES = 60
-    items = _users(2)
-    items[1]["first_name"] = "x" * 60
+    items = _parcels(2)
+    items[1]["note"] = "x" * 60
 
     answer = _post(client_of(admin), items)
 
@@ -142,13 +141,13 @@ def test_what_only_the_declaration_refuses_is_named_by_item(
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"task_name": "create_user", "items": []}, "/items"),
-        ({"task_name": "create_user", "items": [{}] * 1001}, "/items"),
-        ({"task_name": "create_user", "items": {}}, "/items"),
-        ({"task_name": "create_user"}, "/items"),
+        ({"task_name": "create_parcel", "items": []}, "/items"),
+        ({"task_name": "create_parcel", "items": [{}] * 1001}, "/items"),
+        ({"task_name": "create_parcel", "items": {}}, "/items"),
+        ({"task_name": "create_parcel"}, "/items"),
         ({"items": [{}]}, "/task_name"),
         ({"task_name": 7, "items": [{}]}, "/task_name"),
-        ({"task_name": "create_user", "items": [{}], "atomic": False}, "/atomic"),
+        ({"task_name": "create_parcel", "items": [{}], "atomic": False}, "/atomic"),
         ([], ""),
     ],
 )
@@ -165,7 +164,7 @@ def test_a_task_that_is_not_allowed_looks_like_none(client_of: ClientOf, user: A
     client = client_of(user)
     problems = [
         _post(client, [{}], name).json()
-        for name in ("delete_user", "send_activation_email", "no_such_task")
+        for name in ("delete_parcel", "count_parcels", "no_such_task")
     ]
 
     for problem in problems:
@@ -177,21 +176,21 @@ def test_a_task_that_is_not_allowed_looks_like_none(client_of: ClientOf, user: A
 def test_it_asks_for_the_permission_of_the_single_call(
     client_of: ClientOf, user: Any, allow: Any
 ) -> None:
-    assert _post(client_of(user), _users(1)).status_code == 403
-    allow(user, "users.change_user")
-    assert _post(client_of(user), _users(1)).status_code == 403
-    allow(user, "users.add_user")
-    assert _post(client_of(user), _users(1)).status_code == 202
-    assert _post(APIClient(), _users(1)).status_code == 401
+    assert _post(client_of(user), _parcels(1)).status_code == 403
+    allow(user, "sample.change_parcel")
+    assert _post(client_of(user), _parcels(1)).status_code == 403
+    allow(user, "sample.add_parcel")
+    assert _post(client_of(user), _parcels(1)).status_code == 202
+    assert _post(APIClient(), _parcels(1)).status_code == 401
 
 
 def test_a_body_beyond_the_limit_is_a_413(client_of: ClientOf, admin: Any, settings: Any) -> None:
-    users = [{**user, "first_name": "x" * 100} for user in _users(bulk.MAX_ITEMS)]
+    parcels = [{**parcel, "note": "x" * 100} for parcel in _parcels(bulk.MAX_ITEMS)]
 
-    assert _post(client_of(admin), users).status_code == 413
+    assert _post(client_of(admin), parcels).status_code == 413
     assert not Task.objects.exists()
     settings.JOBS_REQUEST_MAX_BYTES = settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
-    assert _post(client_of(admin), users).status_code == 202
+    assert _post(client_of(admin), parcels).status_code == 202
 
 
 def test_only_a_call_that_names_a_permission_can_be_allowed() -> None:
@@ -202,10 +201,10 @@ def test_only_a_call_that_names_a_permission_can_be_allowed() -> None:
 def test_a_task_is_allowed_on_one_set_of_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "_operations", {})
     for _ in range(2):
-        deferring(job_samples.nap, message="Nap", bulk=True, permission="users.add_user")
+        deferring(job_samples.nap, message="Nap", bulk=True, permission="sample.add_parcel")
 
     with pytest.raises(BadDeclarationError, match=r"nap .* two calls allow it"):
-        deferring(job_samples.nap, message="Nap", bulk=True, permission="users.view_user")
+        deferring(job_samples.nap, message="Nap", bulk=True, permission="sample.view_parcel")
 
 
 def test_an_argument_that_the_single_call_cannot_set_cannot_be_set_in_bulk(
@@ -213,7 +212,7 @@ def test_an_argument_that_the_single_call_cannot_set_cannot_be_set_in_bulk(
 ) -> None:
     monkeypatch.setattr(bulk, "_operations", {})
     deferring(
-        job_samples.hold, message="Hold", bulk=True, permission="users.add_user", body=KeyInput
+        job_samples.hold, message="Hold", bulk=True, permission="sample.add_parcel", body=KeyInput
     )
     client = client_of(admin)
 
@@ -225,7 +224,7 @@ def test_items_of_a_task_without_a_body_of_its_own_are_of_its_types(
     client_of: ClientOf, admin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "_operations", {})
-    deferring(job_samples.hold, message="Hold", bulk=True, permission="users.add_user")
+    deferring(job_samples.hold, message="Hold", bulk=True, permission="sample.add_parcel")
     client = client_of(admin)
 
     assert _pointers(_post(client, [{"key": "1"}], "hold")) == ["/items/0/key"]
@@ -238,10 +237,13 @@ def test_each_task_has_a_form_of_body_of_its_own(
     described = _described_body(description)
 
     forms = described["schema"]["oneOf"]
-    assert {form["title"] for form in forms} >= {"create_user", "update_user"}
+    assert {form["title"] for form in forms} >= {"create_parcel", "update_parcel"}
     assert len(described["examples"]) == len(forms)
     description.assert_fits(
-        {"task_name": "update_user", "items": [{"user_id": str(UUID(int=7)), "email": "a@b.org"}]},
+        {
+            "task_name": "update_parcel",
+            "items": [{"parcel_id": PARCEL_ID, "email": "a@b.org"}],
+        },
         described["schema"],
     )
 
@@ -250,7 +252,7 @@ def test_a_task_without_a_body_is_described_by_what_its_path_gives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bulk, "_operations", {})
-    deferring(job_samples.hold, message="Hold", bulk=True, permission="users.add_user")
+    deferring(job_samples.hold, message="Hold", bulk=True, permission="sample.add_parcel")
 
     described = _described_body(ApiDescription())
 

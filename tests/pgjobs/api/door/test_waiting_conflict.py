@@ -134,4 +134,4 @@ def test_what_cannot_be_unique_is_refused_when_it_is_declared(
     spec: Any, unique: str, bulk: bool
 ) -> None:
     with pytest.raises(BadDeclarationError, match="unique"):
-        deferring(spec, message="", unique=unique, bulk=bulk, permission="users.add_user")
+        deferring(spec, message="", unique=unique, bulk=bulk, permission="sample.add_parcel")

@@ -43,7 +43,7 @@ def test_every_answer_has_them(path: str, options: dict[str, Any]) -> None:
 
 @override_settings(SECURE_SSL_REDIRECT=True)
 def test_a_redirect_has_them() -> None:
-    answer = Client().post("/api/users/")
+    answer = Client().post("/api/parcels/")
 
     assert answer.status_code == 308
     assert [name for name in EVERYWHERE if not answer.headers.get(name)] == []
@@ -55,7 +55,7 @@ def test_what_is_refused_before_django_has_them(start_web: Callable[..., Web]) -
     address = urlsplit(start_web(JOBS_REQUEST_MAX_BYTES="1024").url)
     for headers in ({"Content-Type": "application/json; a*0; a*"}, {"Content-Length": "99999"}):
         connection = http.client.HTTPConnection(address.hostname or "", address.port)
-        connection.putrequest("POST", "/api/users/")
+        connection.putrequest("POST", "/api/parcels/")
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders()
@@ -89,10 +89,10 @@ def test_the_queue_s_number_is_for_staff(client_of: Any, user: Any, admin: Any) 
 
 
 def test_an_answer_names_so_many_errors(client_of: Callable[[Any], APIClient], admin: Any) -> None:
-    items = [{"username": "not allowed", "email": "no address"}] * 300
+    items = [{"name": "not allowed", "email": "no address"}] * 300
 
     answer = client_of(admin).post(
-        "/api/tasks/bulk/", {"task_name": "create_user", "items": items}, format="json"
+        "/api/tasks/bulk/", {"task_name": "create_parcel", "items": items}, format="json"
     )
 
     assert answer.status_code == 400
@@ -116,6 +116,6 @@ def test_the_key_of_a_link_stands_in_no_line_of_a_form_without_its_token(
 ) -> None:
     caplog.set_level("INFO")
 
-    Client(enforce_csrf_checks=True).post("/activate/secret:key/", {"password": "x"})
+    Client(enforce_csrf_checks=True).post("/leave/secret:key/", {"confirm": "yes"})
 
     assert "secret:key" not in caplog.text

@@ -16,10 +16,10 @@ READABLE_AT_FIRST = "*/*; x=\";y*=foo''%41\""
 def test_a_job_is_answered_whatever_parameters_its_client_accepts(
     client_of: Callable[[Any], APIClient], admin: Any
 ) -> None:
-    body = {"username": "ada", "email": "ada@example.org"}
+    body = {"name": "ada", "email": "ada@example.org"}
 
     answer = client_of(admin).post(
-        "/api/users/", body, format="json", HTTP_ACCEPT=READABLE_AT_FIRST
+        "/api/parcels/", body, format="json", HTTP_ACCEPT=READABLE_AT_FIRST
     )
 
     assert (answer.status_code, answer.json()["task_id"]) == (202, str(Task.objects.get().pk))

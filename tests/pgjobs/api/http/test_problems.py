@@ -8,8 +8,8 @@ from django.db import InterfaceError, InternalError, OperationalError
 from django.test import Client
 from psycopg_pool import PoolTimeout
 from rest_framework.test import APIClient
+from sample import views
 
-from myapp.pages import views
 from pgjobs.api.tasks import apis
 
 
@@ -69,9 +69,9 @@ def test_a_pool_without_a_connection_counts_as_a_database_away() -> None:
 def test_a_failing_page_answers_as_the_client_reads(
     monkeypatch: pytest.MonkeyPatch, accept: str, content_type: str, error: Exception, status: int
 ) -> None:
-    monkeypatch.setattr(views, "render", _raise(error))
+    monkeypatch.setattr(views, "HttpResponse", _raise(error))
 
-    answer = Client(raise_request_exception=False).get("/", HTTP_ACCEPT=accept)
+    answer = Client(raise_request_exception=False).get("/leave/x/", HTTP_ACCEPT=accept)
 
     assert (answer.status_code, answer["Content-Type"]) == (status, content_type)
     assert answer["X-Correlation-ID"] in answer.content.decode()

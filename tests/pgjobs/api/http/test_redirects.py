@@ -17,7 +17,7 @@ from pgjobs.tracking.models import Task
 
 type ClientOf = Callable[[Any], APIClient]
 
-ADA = {"username": "ada", "email": "ada@example.org"}
+ADA = {"name": "ada", "email": "ada@example.org"}
 NODE = """
 const [url, token, body] = process.argv.slice(1);
 const headers = { Authorization: `Token ${token}`, "Content-Type": "application/json" };
@@ -34,17 +34,17 @@ def test_the_key_of_a_request_without_its_slash_is_the_same_request_s(
 
     first, again = (
         client.post(path, ADA, format="json", headers={"Idempotency-Key": "slash-1"})
-        for path in ("/api/users", "/api/users/")
+        for path in ("/api/parcels", "/api/parcels/")
     )
 
     assert (first.status_code, again.status_code) == (202, 202)
     assert first.json() == again.json()
     assert again.headers["Idempotency-Replayed"] == "true"
-    assert Task.objects.get().task_name == "create_user"
+    assert Task.objects.get().task_name == "create_parcel"
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["/nothing", "/nothing/here", "/api/users/no-id", "/admin/none"])
+@pytest.mark.parametrize("path", ["/nothing", "/nothing/here", "/api/parcels/no-id", "/admin/none"])
 def test_what_is_not_served_with_a_slash_either_is_not_found(
     path: str, client: Client, admin: Any
 ) -> None:
@@ -57,19 +57,19 @@ def test_what_is_not_served_with_a_slash_either_is_not_found(
 def test_pages_of_the_admin_are_served_without_their_slash(client: Client, admin: Any) -> None:
     client.force_login(admin)
 
-    for path in ("/admin", "/admin/users/user", "/admin/pgjobs/task"):
+    for path in ("/admin", "/admin/auth/group", "/admin/pgjobs/task"):
         assert client.get(path).status_code == 200
 
 
 def _redirecting(_request: HttpRequest) -> HttpResponse:
-    return HttpResponsePermanentRedirect("https://testserver/api/users/")
+    return HttpResponsePermanentRedirect("https://testserver/api/parcels/")
 
 
 @pytest.mark.parametrize(
     ("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)]
 )
 def test_a_permanent_redirect_keeps_the_method(method: str, status: int) -> None:
-    request = RequestFactory().generic(method, "/api/users/")
+    request = RequestFactory().generic(method, "/api/parcels/")
 
     assert SameRequestMiddleware(_redirecting)(request).status_code == status
 
@@ -79,11 +79,11 @@ def test_the_redirect_to_tls_keeps_the_method(settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     client = Client()
 
-    answer = client.post("/api/users", ADA, content_type="application/json")
+    answer = client.post("/api/parcels", ADA, content_type="application/json")
 
     assert (answer.status_code, answer.headers["Location"]) == (
         308,
-        "https://testserver/api/users/",
+        "https://testserver/api/parcels/",
     )
 
 
@@ -119,10 +119,10 @@ def _said(command: list[str]) -> tuple[int, Any]:
 def test_every_client_makes_what_it_asked_for(
     web_url: str, admin: Any, token_of: Any, send: Callable[[str, str], tuple[int, Any]]
 ) -> None:
-    status, answer = send(f"{web_url}/api/users", token_of(admin))
+    status, answer = send(f"{web_url}/api/parcels", token_of(admin))
 
-    assert (status, answer["message"]) == (202, "Task created to create user ada")
-    assert ProcrastinateJob.objects.get().task_name == "create_user"
+    assert (status, answer["message"]) == (202, "Task created to create parcel ada")
+    assert ProcrastinateJob.objects.get().task_name == "create_parcel"
 
 
 # --- other sites ---------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_no_other_site_makes_a_job_for_a_session(
     session = APIClient()
     session.force_login(admin)
 
-    assert session.get("/api/users/", headers=headers).status_code == status
+    assert session.get("/api/parcels/", headers=headers).status_code == status
     assert Task.objects.count() == (status == 202)
     # A token is sent by a program, and by no other site.
-    assert client_of(admin).get("/api/users/", headers=headers).status_code == 202
+    assert client_of(admin).get("/api/parcels/", headers=headers).status_code == 202

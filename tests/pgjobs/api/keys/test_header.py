@@ -11,9 +11,9 @@ import pytest
 from api_schema import ApiDescription
 from django.test import override_settings
 from rest_framework.test import APIClient
+from sample.apis import CLOSED_TOPIC
+from sample.tasks import count_parcels
 
-from myapp.tasks import debug_task
-from myapp.users.models import User
 from pgjobs.api.errors import KeyInUseError
 from pgjobs.api.keys.models import Key
 from pgjobs.defer.bridge import owned_by
@@ -23,17 +23,17 @@ pytestmark = pytest.mark.django_db
 
 type ClientOf = Callable[[Any], APIClient]
 
-ADA = {"username": "ada", "email": "ada@example.org"}
-USER = "/api/users/0190b6b0-0000-7000-8000-000000000000/"
+ADA = {"name": "ada", "email": "ada@example.org"}
+PARCEL = "/api/parcels/0190b6b0-0000-7000-8000-000000000000/"
 CALLS = [
-    ("get", "/api/users/?limit=5", None),
-    ("post", "/api/users/", ADA),
-    ("get", USER, None),
-    ("put", USER, {"email": "new@example.org"}),
-    ("patch", USER, {"email": "new@example.org"}),
-    ("delete", USER, None),
-    ("post", "/api/signup/", {"email": "ada@example.org", "password": "of-the-engine"}),
-    ("post", "/api/tasks/bulk/", {"task_name": "create_user", "items": [ADA, ADA]}),
+    ("get", "/api/parcels/?limit=5", None),
+    ("post", "/api/parcels/", ADA),
+    ("get", PARCEL, None),
+    ("put", PARCEL, {"email": "new@example.org"}),
+    ("patch", PARCEL, {"email": "new@example.org"}),
+    ("delete", PARCEL, None),
+    ("post", "/api/subscriptions/", {"email": "ada@example.org", "topic": "engines"}),
+    ("post", "/api/tasks/bulk/", {"task_name": "create_parcel", "items": [ADA, ADA]}),
 ]
 call_names = [f"{method} {path}" for method, path, _ in CALLS]
 
@@ -87,7 +87,7 @@ def test_cancel_and_retry_are_answered_alike_where_they_would_be_refused(
     client_of: ClientOf, user: Any, action: str, before: str, description: ApiDescription
 ) -> None:
     with owned_by(user.pk):
-        deferred = debug_task.defer()
+        deferred = count_parcels.defer()
     _set_job(before)
     call = ("post", f"/api/tasks/{deferred.task_id}/{action}/", None)
     client = client_of(user)
@@ -114,10 +114,10 @@ def _set_job(status: str) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        ("post", "/api/users/", {**ADA, "first_name": "Ada"}),
-        ("post", "/api/users/?delay=1", ADA),
-        ("get", "/api/users/", None),
-        ("patch", USER, ADA),
+        ("post", "/api/parcels/", {**ADA, "note": "Ada"}),
+        ("post", "/api/parcels/?delay=1", ADA),
+        ("get", "/api/parcels/", None),
+        ("patch", PARCEL, ADA),
     ],
     ids=["body", "query", "method", "path"],
 )
@@ -136,10 +136,12 @@ def test_a_key_of_another_request_is_a_422(
 
 def test_the_same_request_may_be_written_otherwise(client_of: ClientOf, admin: Any) -> None:
     client = client_of(admin)
-    _send(client, ("post", "/api/users/?delay=1&priority=1", ADA), key='"a \\"b\\""')
+    _send(client, ("post", "/api/parcels/?delay=1&priority=1", ADA), key='"a \\"b\\""')
     backwards = dict(reversed(ADA.items()))
 
-    answer = _send(client, ("post", "/api/users/?priority=1&delay=1", backwards), key='"a \\"b\\""')
+    answer = _send(
+        client, ("post", "/api/parcels/?priority=1&delay=1", backwards), key='"a \\"b\\""'
+    )
 
     assert answer["Idempotency-Replayed"] == "true"
     assert Key.objects.get().key == 'a "b"'
@@ -175,16 +177,12 @@ def test_what_is_a_key_is_taken(client_of: ClientOf, admin: Any, key: str) -> No
 
 def test_a_refusal_leaves_the_key_free(client_of: ClientOf, admin: Any) -> None:
     client = client_of(admin)
-    bad = ("post", "/api/users/", {**ADA, "email": "none"})
-    taken = (
-        "post",
-        "/api/signup/",
-        {"email": "a@b.org", "username": "root", "password": "of-the-engine"},
-    )
-    forbidden = mock.patch.object(User, "has_perm", return_value=False)
+    bad = ("post", "/api/parcels/", {**ADA, "email": "none"})
+    closed = ("post", "/api/subscriptions/", {"email": "a@b.org", "topic": CLOSED_TOPIC})
+    forbidden = mock.patch.object(type(admin), "has_perm", return_value=False)
 
     assert _send(client, bad).status_code == 400
-    assert _send(client, taken).status_code == 400
+    assert _send(client, closed).status_code == 400
     with forbidden:
         assert _send(client, CALLS[1]).status_code == 403
     assert not Key.objects.exists()
@@ -193,7 +191,7 @@ def test_a_refusal_leaves_the_key_free(client_of: ClientOf, admin: Any) -> None:
 
 def test_an_error_after_the_key_was_taken_leaves_it_free(client_of: ClientOf, admin: Any) -> None:
     client = client_of(admin)
-    with mock.patch("myapp.tasks.create_user.defer", side_effect=RuntimeError):
+    with mock.patch("sample.tasks.create_parcel.defer", side_effect=RuntimeError):
         assert _send(client, CALLS[1]).status_code == 500
 
     assert _send(client, CALLS[1]).status_code == 202
@@ -205,7 +203,7 @@ def test_a_key_is_its_caller_s_by_token_and_by_session(
 ) -> None:
     by_session = APIClient()
     by_session.force_login(admin)
-    other = client_of(allow(user, "users.add_user"))
+    other = client_of(allow(user, "sample.add_parcel"))
 
     _send(client_of(admin), CALLS[1])
 
@@ -214,16 +212,16 @@ def test_a_key_is_its_caller_s_by_token_and_by_session(
     assert Task.objects.count() == 2
 
 
-def test_who_signs_up_shares_keys_with_their_address_alone() -> None:
-    signup = CALLS[6]
-    other = (*signup[:2], {"email": "ben@example.org", "password": "of-the-engine"})
+def test_a_stranger_shares_keys_with_their_address_alone() -> None:
+    call = CALLS[6]
+    other = (*call[:2], {"email": "ben@example.org", "topic": "engines"})
     here, there = APIClient(REMOTE_ADDR="192.0.2.1"), APIClient(REMOTE_ADDR="192.0.2.2")
-    _send(here, signup)
+    _send(here, call)
 
-    assert _send(here, signup)["Idempotency-Replayed"] == "true"
+    assert _send(here, call)["Idempotency-Replayed"] == "true"
     assert _send(here, other).status_code == 422
     assert _send(there, other).status_code == 202
-    assert User.objects.count() == 2
+    assert Task.objects.count() == 2
 
 
 def test_a_twin_under_way_is_a_409_that_says_when_to_come_back(
@@ -252,19 +250,19 @@ def test_a_key_whose_task_was_pruned_says_so(
 
 
 def test_what_is_kept_of_a_request_does_not_give_its_body_away(client_of: ClientOf) -> None:
-    signup = CALLS[6]
-    _send(APIClient(), signup)
+    call = CALLS[6]
+    _send(APIClient(), call)
 
     key = Key.objects.get()
     stored = f"{key.caller} {key.key} {bytes(key.fingerprint)!r} {key.task_ids}"
-    canonical = json.dumps(["POST", signup[1], [], signup[2]], sort_keys=True)
+    canonical = json.dumps(["POST", call[1], [], call[2]], sort_keys=True)
     assert "ada" not in stored
     assert "engine" not in stored
     assert len(key.fingerprint) == 32
     # Not one that could be guessed by trying passwords, either.
     assert bytes(key.fingerprint) != hashlib.sha256(canonical.encode()).digest()
     with override_settings(SECRET_KEY="x" * 40):
-        assert _send(APIClient(), signup).status_code == 422
+        assert _send(APIClient(), call).status_code == 422
 
 
 def test_the_ids_answered_are_those_of_the_tasks(client_of: ClientOf, admin: Any) -> None:

@@ -328,7 +328,7 @@ def test_a_lost_permission_ends_a_wait(
     status = f"/api/tasks/{task_id}/status/"
     answers[0][1]["location"] = status
     django = FakeDjango(*answers)
-    path = status if method == "GET" else "/api/users/"
+    path = status if method == "GET" else "/api/parcels/"
 
     sent = _run(Waiting(django, hub=Hub()), path, leave_after=30, prefer="wait=30", method=method)
 

@@ -37,26 +37,26 @@ def test_every_call_of_the_door_waits_for_its_end(
 
     def ask(method: str, path: str, body: Any = None) -> Any:
         answer = call(
-            f"{web_url}/api/users/{path}", method=method, body=body, token=token, Prefer="wait=30"
+            f"{web_url}/api/parcels/{path}", method=method, body=body, token=token, Prefer="wait=30"
         )
         assert (method, answer.status, list(answer.json)) == (method, 200, STATUS_KEYS)
         assert (answer.json["status"], answer.headers["Preference-Applied"]) == ("DONE", "wait")
         assert "Retry-After" not in answer.headers
         return answer.json["result"]
 
-    made = ask("POST", "", {"username": "grace", "email": "grace@example.com"})
-    user = f"{made['user_id']}/"
-    ask("PUT", user, {"first_name": "Grace"})
-    ask("PATCH", user, {"last_name": "Hopper"})
-    assert ask("GET", user)["user"]["last_name"] == "Hopper"
-    assert len(ask("GET", "")["users"]) == 2
-    ask("DELETE", user)
+    made = ask("POST", "", {"name": "engine", "email": "ada@example.com"})
+    parcel = f"{made['parcel_id']}/"
+    ask("PUT", parcel, {"note": "heavy"})
+    ask("PATCH", parcel, {"is_sent": True})
+    assert ask("GET", parcel)["parcel"]["is_sent"] is True
+    assert len(ask("GET", "")["parcels"]) == 1
+    ask("DELETE", parcel)
 
 
 def test_what_does_not_end_in_time_is_accepted_as_without_a_wait(web_url: str, token: str) -> None:
-    url = f"{web_url}/api/users/"
+    url = f"{web_url}/api/parcels/"
     began = time.monotonic()
-    answer = call(url, body={"username": "a", "email": "a@b.de"}, token=token, Prefer="wait=1")
+    answer = call(url, body={"name": "a", "email": "a@b.de"}, token=token, Prefer="wait=1")
 
     assert time.monotonic() - began >= 1
     assert (answer.status, list(answer.json)) == (202, ["task_id", "message", "status_endpoint"])

@@ -42,11 +42,11 @@ def _statuses(client: APIClient, times: int) -> list[int]:
 
 
 def test_the_limits_are_sixty_for_strangers_and_six_thousand_for_users(settings: Any) -> None:
-    names = ("ANONYMOUS_PER_MINUTE", "USER_PER_MINUTE", "TOKEN_PER_MINUTE", "SIGNUP_PER_HOUR")
+    names = ("ANONYMOUS_PER_MINUTE", "USER_PER_MINUTE", "TOKEN_PER_MINUTE")
 
     limits = [getattr(settings, f"JOBS_THROTTLE_{name}") for name in names]
 
-    assert limits == [60, 6000, 6000, 20]
+    assert limits == [60, 6000, 6000]
 
 
 def test_an_answer_says_the_limits_and_how_they_stand(client_of: ClientOf, user: Any) -> None:
@@ -142,7 +142,8 @@ def test_a_database_that_is_away_is_a_503_and_no_500(
     client = client_of(user)
     monkeypatch.setattr(services, "_rows", away)
 
-    for answer in (client.get(PATH), APIClient().get(PATH), APIClient().post("/api/signup/")):
+    stranger = APIClient()
+    for answer in (client.get(PATH), stranger.get(PATH), stranger.post("/api/subscriptions/")):
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert "Retry-After" in answer.headers
 
@@ -245,10 +246,10 @@ def test_a_user_brings_so_many_megabytes_in_a_day(
     settings: Any, client_of: ClientOf, user: Any, admin: Any
 ) -> None:
     settings.JOBS_THROTTLE_STORED_MB_PER_DAY = 1
-    body = {"username": "x" * 100_000, "email": "x@example.org"}  # 98 KB, refused by its field
+    body = {"name": "x" * 100_000, "email": "x@example.org"}  # 98 KB, refused by its field
 
     def send(client: APIClient) -> Any:
-        return client.post("/api/users/", body, format="json")
+        return client.post("/api/parcels/", body, format="json")
 
     first = client_of(admin)
     assert [send(first).status_code for _ in range(11)] == [400] * 10 + [429]
@@ -260,9 +261,9 @@ def test_a_user_brings_so_many_megabytes_in_a_day(
 @pytest.mark.parametrize(
     ("path", "body", "weight"),
     [
-        ("/api/users/", {"username": "x"}, 2),
-        ("/api/users/", None, 1),
-        ("/api/tasks/bulk/", {"task_name": "list_users", "items": [{}] * 100}, 101),
+        ("/api/parcels/", {"name": "x"}, 2),
+        ("/api/parcels/", None, 1),
+        ("/api/tasks/bulk/", {"task_name": "list_parcels", "items": [{}] * 100}, 101),
         ("/api/tasks/bulk/", {"items": "x"}, 2),
         (PATH, None, 0),
     ],
@@ -286,7 +287,7 @@ def test_what_is_refused_for_want_of_a_permission_is_counted_once(
     _limits(settings, user=3)
     client = client_of(user)
 
-    statuses = [client.get("/api/users/").status_code for _ in range(5)]
+    statuses = [client.get("/api/parcels/").status_code for _ in range(5)]
     assert statuses == [403] * 3 + [429] * 2
 
 

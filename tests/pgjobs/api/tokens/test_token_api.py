@@ -158,12 +158,17 @@ def test_a_token_that_reads_does_nothing_else(admin: Any, method: str) -> None:
     client = _client(_obtain(scope="read").json()["token"])
     own = Terms.objects.get()
 
-    for path in ("/api/users/", f"/api/users/{admin.pk}/", "/api/tasks/bulk/", f"{URL}{own.pk}/"):
+    for path in (
+        "/api/parcels/",
+        f"/api/parcels/{UUID(int=7)}/",
+        "/api/tasks/bulk/",
+        f"{URL}{own.pk}/",
+    ):
         answer = getattr(client, method)(path, {}, format="json")
         assert answer.status_code == 403, path
         assert answer.json()["detail"] == "This token only reads."
     assert client.get("/api/tasks/").status_code == 200
-    assert client.get("/api/users/").status_code == 202
+    assert client.get("/api/parcels/").status_code == 202
     assert client.head("/api/tasks/").status_code == 200
 
 
@@ -252,7 +257,7 @@ def test_what_a_token_that_reads_is_refused_is_counted(admin: Any, settings: Any
     settings.JOBS_THROTTLE_ANONYMOUS_PER_MINUTE = 5
     Window.objects.all().delete()
 
-    statuses = [client.post("/api/users/", {}, format="json").status_code for _ in range(7)]
+    statuses = [client.post("/api/parcels/", {}, format="json").status_code for _ in range(7)]
     assert statuses == [403] * 5 + [429] * 2
 
 
