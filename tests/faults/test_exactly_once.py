@@ -67,9 +67,9 @@ class Crowd:
             "Idempotency-Key": key,
             "Connection": "close",
         }
-        body = json.dumps({"username": key, "email": f"{key}@example.org"})
+        body = json.dumps({"name": key, "email": f"{key}@example.org"})
         try:
-            client.request("POST", "/api/users/", body, headers)
+            client.request("POST", "/api/parcels/", body, headers)
             answer = client.getresponse()
             text = answer.read()
             return answer.status, json.loads(text).get("task_id", "")
@@ -83,7 +83,7 @@ class Crowd:
 def _jobs_by_key() -> Counter[str]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT task.input_data ->> 'username', count(*)"
+            "SELECT task.input_data ->> 'name', count(*)"
             " FROM procrastinate_jobs AS job JOIN pgjobs_task AS task ON task.job_id = job.id"
             " GROUP BY 1"
         )

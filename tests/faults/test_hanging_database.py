@@ -29,8 +29,7 @@ STUCK_SECONDS = 10.0 + 1.0
 UNKNOWN = "Whether the request took effect is unknown"
 SETTINGS = {
     "DATABASE_POOL_SIZE": str(POOL),
-    "DJANGO_SETTINGS_MODULE": "fast_password_settings",
-    "JOBS_THROTTLE_SIGNUP_PER_HOUR": "0",
+    "JOBS_THROTTLE_SUBSCRIPTIONS_PER_HOUR": "0",
     "JOBS_THROTTLE_ANONYMOUS_PER_MINUTE": "0",
     "JOBS_TRUSTED_PROXIES": "1",
 }
@@ -50,31 +49,35 @@ class Hung(NamedTuple):
 
 
 class Callers:
-    """Sign up with one web server, each in a thread, from one address each or all from one."""
+    """Subscribe with one web server, each in a thread, from one address each or all from one."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
         self.have_addresses = True
         self._threads = ThreadPoolExecutor(50)
         self._made = 0
+        self._numbers: dict[str, int] = {}
 
-    def sign_up(self, key: str = "") -> Future[Asked]:
+    def subscribe(self, key: str = "") -> Future[Asked]:
         self._made += 1
-        number = self._made if self.have_addresses else 0
+        number = self._number_of(key) if self.have_addresses else 0
         headers: dict[str, Any] = {"X-Forwarded-For": f"192.0.{number // 250}.{number % 250}"}
         if key:
             headers["Idempotency-Key"] = key
         return self._threads.submit(self._ask, key or f"{self._made}", headers)
 
+    def _number_of(self, key: str) -> int:
+        """Return the caller's number: who sends a key again is the same one."""
+        return self._numbers.setdefault(key, self._made) if key else self._made
+
     def warm_up(self) -> None:
         """Let the pool have all its connections."""
         for _ in range(3):
-            for asked in [self.sign_up() for _ in range(3 * POOL)]:
+            for asked in [self.subscribe() for _ in range(3 * POOL)]:
                 assert asked.result().answer.status == 202
 
     def _ask(self, name: str, headers: dict[str, Any]) -> Asked:
-        url = f"{self.web.url}/api/signup/"
-        body = {"email": f"{name}@example.com", "password": "correct horse"}
+        url, body = f"{self.web.url}/api/subscriptions/", {"email": f"{name}@example.com"}
         began = time.monotonic()
         answer = call(url, body=body, **headers)
         return Asked(answer, time.monotonic() - began)
@@ -97,13 +100,13 @@ def test_while_nothing_answers_requests_are_refused_at_once_and_none_is_stuck_fo
     callers = _callers(start, hung.url)
 
     hung.begin()
-    stuck = [callers.sign_up() for _ in range(POOL)]
+    stuck = [callers.subscribe() for _ in range(POOL)]
     callers.web.program.line("the database hangs")
-    _all_refused_at_once([callers.sign_up() for _ in range(5)], "cannot be reached")
+    _all_refused_at_once([callers.subscribe() for _ in range(5)], "cannot be reached")
     _all_stuck(stuck)
 
     hung.end()
-    eventually(lambda: callers.sign_up().result().answer.status == 202)
+    eventually(lambda: callers.subscribe().result().answer.status == 202)
 
 
 def test_of_one_callers_flood_none_waits_for_long_either(
@@ -113,7 +116,7 @@ def test_of_one_callers_flood_none_waits_for_long_either(
     callers.have_addresses = False
 
     hung.begin()
-    flood = [callers.sign_up() for _ in range(5 * POOL)]
+    flood = [callers.subscribe() for _ in range(5 * POOL)]
     asked = [each.result() for each in flood]
 
     assert {each.answer.status for each in asked} == {503}
@@ -121,7 +124,7 @@ def test_of_one_callers_flood_none_waits_for_long_either(
     at_once = [each for each in asked if each.seconds < STATEMENT_SECONDS]
     assert len(at_once) >= 4 * POOL
     hung.end()
-    eventually(lambda: callers.sign_up().result().answer.status == 202)
+    eventually(lambda: callers.subscribe().result().answer.status == 202)
 
 
 def test_a_commit_that_waits_for_its_standby_is_unknown_and_safe_to_send_again(
@@ -130,18 +133,18 @@ def test_a_commit_that_waits_for_its_standby_is_unknown_and_safe_to_send_again(
     callers = _callers(start, running)
 
     _expect_standby(running, "*")
-    stuck = [callers.sign_up(f"key-{number}") for number in range(POOL)]
+    stuck = [callers.subscribe(f"key-{number}") for number in range(POOL)]
     callers.web.program.line("the database hangs")
-    _all_refused_at_once([callers.sign_up() for _ in range(5)], "cannot be reached")
+    _all_refused_at_once([callers.subscribe() for _ in range(5)], "cannot be reached")
     _all_stuck(stuck, "with the same Idempotency-Key")
-    late = [callers.sign_up() for _ in range(5)]
+    late = [callers.subscribe() for _ in range(5)]
     assert [asked.result().answer.status for asked in late] == [503] * 5
     assert _waiting_for_standby(running) <= POOL + 1
 
     _expect_standby(running, "")
-    eventually(lambda: callers.sign_up("key-0").result().answer.status == 202)
-    made = ask(running, "SELECT count(*) FROM users_user WHERE email = 'key-0@example.com'")
-    assert made == [(1,)]
+    eventually(lambda: callers.subscribe("key-0").result().answer.status == 202)
+    made = "SELECT count(*) FROM pgjobs_task WHERE input_data ->> 'email' = 'key-0@example.com'"
+    assert ask(running, made) == [(1,)]
 
 
 def test_a_single_slow_statement_refuses_nobody(
@@ -150,13 +153,13 @@ def test_a_single_slow_statement_refuses_nobody(
     callers = _callers(start, running, warm=False)
     with ThreadPoolExecutor() as threads:
         locked = threads.submit(
-            ask, running, "BEGIN; LOCK TABLE users_user; SELECT pg_sleep(5); COMMIT"
+            ask, running, "BEGIN; LOCK TABLE pgjobs_task; SELECT pg_sleep(5); COMMIT"
         )
         eventually(
             lambda: ask(running, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'"
                         " AND wait_event = 'PgSleep'")
         )  # fmt: skip
-        slow = callers.sign_up()
+        slow = callers.subscribe()
         time.sleep(HUNG_SECONDS + 0.5)  # for what must not happen
 
         tasks = call(f"{callers.web.url}/readyz")

@@ -78,7 +78,7 @@ def test_web_accepts_a_job_as_ever(server: PostgresServer, start: Callable[..., 
 
         assert status == 202
         assert seconds < WEB_SECONDS
-        assert ask(url, "SELECT task_name FROM procrastinate_jobs") == [("send_activation_email",)]
+        assert ask(url, "SELECT task_name FROM procrastinate_jobs") == [("subscribe",)]
 
 
 def test_with_a_trigger_that_always_notifies_web_refuses_soon_and_writes_nothing(
@@ -120,14 +120,14 @@ def _notify_always(url: str) -> None:
 
 
 def _web(start: Callable[..., Program]) -> Callable[[str], tuple[int, float]]:
-    """Start a web server; return how to sign up there: the status and the seconds it took."""
+    """Start a web server; return how to subscribe there: the status and the seconds it took."""
     port = free_port()
     start("uvicorn", "myproj.asgi:application", "--port", str(port)).line("Uvicorn running on")
 
     def post(name: str) -> tuple[int, float]:
-        body = {"username": name, "email": f"{name}@example.org", "password": "xR7-long-enough"}
         begun = time.monotonic()
-        answer = call(f"http://127.0.0.1:{port}/api/signup/", body=body)
+        url, body = f"http://127.0.0.1:{port}/api/subscriptions/", {"email": f"{name}@example.org"}
+        answer = call(url, body=body)
         return answer.status, time.monotonic() - begun
 
     # What is loaded and connected at the first request is no part of an answer's time.

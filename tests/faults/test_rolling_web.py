@@ -12,10 +12,10 @@ from http.client import HTTPException
 from typing import Any
 
 import pytest
-from django.db import connection
 from http_calls import call
 from process_fixtures import StartWeb, free_port
 from programs import Program, eventually
+from sample.models import Parcel
 
 from pgjobs.tracking.models import Task
 
@@ -40,7 +40,7 @@ def test_what_was_accepted_while_servers_were_replaced_is_there(
     ended = Task.objects.filter(pk__in=clients.accepted, end_status="DONE")
     assert ended.count() == len(clients.accepted)
     # Whoever was not answered sent it again: what it asked for is there as well, and once.
-    assert _users() == len(clients.accepted)
+    assert Parcel.objects.count() == len(clients.accepted)
 
 
 def test_servers_that_answer_before_they_write_are_caught(
@@ -53,7 +53,7 @@ def test_servers_that_answer_before_they_write_are_caught(
 
 
 class _Clients:
-    """Create users over the API; who is not accepted by one server asks the other."""
+    """Create parcels over the API; who is not accepted by one server asks the other."""
 
     def __init__(self, ports: list[int], token: str) -> None:
         self._ports = ports
@@ -65,7 +65,7 @@ class _Clients:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._create_users) for _ in range(CLIENTS)]
+        threads = [threading.Thread(target=self._create_parcels) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
         try:
@@ -75,15 +75,15 @@ class _Clients:
             for thread in threads:
                 thread.join()
 
-    def _create_users(self) -> None:
+    def _create_parcels(self) -> None:
         while not self._stopped.is_set():
             self._create(next(self._numbers))
 
     def _create(self, number: int) -> None:
-        body = {"username": f"user-{number}", "email": f"user-{number}@example.com"}
+        body = {"name": f"parcel-{number}", "email": "ada@example.com"}
         for port in itertools.cycle(self._ports):
             try:
-                answer = call(f"http://127.0.0.1:{port}/api/users/", token=self._token, body=body)
+                answer = call(f"http://127.0.0.1:{port}/api/parcels/", token=self._token, body=body)
             except (urllib.error.URLError, HTTPException, OSError):
                 time.sleep(0.02)  # it is being replaced
                 continue
@@ -113,9 +113,3 @@ def _replace_servers(
         server.send(signal.SIGTERM)
         server.end()
     return clients
-
-
-def _users() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM users_user WHERE username LIKE 'user-%'")
-        return int(cursor.fetchone()[0])

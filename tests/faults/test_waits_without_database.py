@@ -32,15 +32,15 @@ def test_who_waits_is_answered_without_the_database(
             migrate(server)
             token = _token(start)
             web, url = serve(start)
-            body = {"username": "grace", "email": "grace@example.com"}
+            body = {"name": "engine", "email": "grace@example.com"}
+            parcels = f"{url}/api/parcels/"
             prefer = f"wait={WAIT_SECONDS}"
             began = time.monotonic()
-            status = url + call(f"{url}/api/users/", token=token, body=body).json["status_endpoint"]
+            status = url + call(parcels, token=token, body=body).json["status_endpoint"]
             stream = Stream(status.replace("status", "events"), token=token)
             stream.event()
             asked = aside.submit(call, status, token=token, Prefer=prefer)
-            users = f"{url}/api/users/"
-            accepted = aside.submit(call, users, token=token, Prefer=prefer)
+            accepted = aside.submit(call, parcels, token=token, Prefer=prefer)
             # The call is committed, and waits.
             eventually(lambda: ask(server.home.url(), TASKS_SQL) == [(2,)])
 

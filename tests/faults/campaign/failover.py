@@ -32,11 +32,9 @@ _FIRST_END_SQL = """
     WHERE finished_at > to_timestamp(%s)
 """
 
-_FORGET_MAILS_SQL = """
-    WITH mail AS (
-        DELETE FROM pgjobs_task WHERE task_name = 'send_activation_email' RETURNING job_id
-    )
-    DELETE FROM procrastinate_jobs USING mail WHERE id = mail.job_id
+_FORGET_PROBES_SQL = """
+    WITH probe AS (DELETE FROM pgjobs_task WHERE task_name = 'subscribe' RETURNING job_id)
+    DELETE FROM procrastinate_jobs USING probe WHERE id = probe.job_id
 """
 
 
@@ -61,7 +59,7 @@ def write_elsewhere(world: World) -> dict[str, Any]:
                 allowed = _allow_writes(world, proxy, standby)
                 back_s = _seconds_until_a_job_ends(world, allowed)
                 green_s = probes.seconds_until_ready(world, allowed)
-            _forget_mails(world)
+            _forget_probes(world)
             return {
                 "seconds": options.seconds,
                 "red_s": probes.seconds_until_red(forbidden, allowed),
@@ -116,10 +114,10 @@ def _seconds_until_a_job_ends(world: World, since: float) -> float:
     return world.seconds_after(since, lambda: world.value(_FIRST_END_SQL, since))
 
 
-def _forget_mails(world: World) -> None:
-    """Delete the jobs of those who signed up to probe: the workers of the harness send no mail."""
+def _forget_probes(world: World) -> None:
+    """Delete the jobs of those who subscribed to probe: the workers of the harness know none."""
     with world.server.connect() as connection:
-        connection.execute(_FORGET_MAILS_SQL)
+        connection.execute(_FORGET_PROBES_SQL)
 
 
 class _Probes(threading.Thread):
@@ -144,7 +142,7 @@ class _Probes(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(PROBE_SECONDS):
             self._ready.append(self._asked("/readyz"))
-            self._posts.append(self._asked("/api/signup/", body=self._account()))
+            self._posts.append(self._asked("/api/subscriptions/", body=self._address()))
 
     def seconds_until_red(self, since: float, until: float) -> float:
         """Return it; if it stayed green, how long that was."""
@@ -159,8 +157,8 @@ class _Probes(threading.Thread):
         """Return the statuses of those that fell into this time as a whole."""
         return [status for began, at, status in self._posts if since < began and at < until]
 
-    def _account(self) -> dict[str, str]:
-        return {"email": f"probe-{len(self._posts)}@example.com", "password": "correct horse"}
+    def _address(self) -> dict[str, str]:
+        return {"email": f"probe-{len(self._posts)}@example.com"}
 
     def _first_ready(self, since: float) -> float:
         return min(

@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 from http_calls import Answer, call
+from sample import demo
 
-from myapp.users import demo
 from tests.faults.campaign import menu
 from tests.faults.campaign.away import web
 from tests.faults.campaign.experiment import ALIVE, TAKEN, Experiment, Figure, kept
