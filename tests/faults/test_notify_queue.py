@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from http_calls import call
+from notifying import notify_always
 from own_server import WORKER, add_job, ask, has_succeeded, migrate, server, start
 from programs import Program, eventually
 
@@ -110,13 +111,8 @@ def test_with_a_trigger_that_always_notifies_nobody_could_defer(
 
 
 def _notify_always(url: str) -> None:
-    """Take away the guard of the triggers that notify."""
-    for name in ("pgjobs_notify_inserted", "pgjobs_notify_returned"):
-        with psycopg.connect(url, autocommit=True) as connection:
-            source = connection.execute(f"SELECT pg_get_functiondef('{name}'::regproc)").fetchone()
-            unguarded = source[0].replace("> 0.9", "> 2.0")
-            assert unguarded != source[0]
-            connection.execute(unguarded)
+    with psycopg.connect(url, autocommit=True) as connection:
+        notify_always(connection)
 
 
 def _web(start: Callable[..., Program]) -> Callable[[str], tuple[int, float]]:

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import Any
 
 import psycopg
 from http_calls import Answer, call
+from notifying import notify_always
 from sample import demo
 
 from tests.faults.campaign import menu
@@ -153,9 +153,8 @@ def _restart_with_a_small_queue(world: World) -> None:
     world.server.stop()
     world.server.start()
     if world.options.get("unguarded"):
-        migration = import_module("pgjobs.workers.migrations.0008_notify_while_there_is_room")
         with world.server.connect() as connection:
-            connection.execute(migration.functions(""))
+            notify_always(connection)
 
 
 @contextmanager
