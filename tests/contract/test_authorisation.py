@@ -4,10 +4,9 @@ The lines are in routes.txt, here and beside the tests of a domain. A route with
 to strangers: a domain that opens one says so by a line.
 """
 
-import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import job_samples
@@ -21,10 +20,10 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLResolver, get_resolver, include, path
 from knox.models import get_token_model
 from procrastinate.contrib.django.models import ProcrastinateJob
-from programs import PROJECT
 from rest_framework.renderers import JSONRenderer
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
+from routes import CALLERS, table
 from sample.models import Parcel
 
 from pgjobs.api.door.door import deferring
@@ -35,9 +34,6 @@ from pgjobs.tracking.models import Task
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_limits")]
 
-type Line = tuple[str, str]  # a method and a route
-
-CALLERS = ("nobody", "owner", "other", "viewer", "operator", "admin")
 OPERATOR = ("view_task", "change_task")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # Pages that look at no method, so that any other is answered as a GET.
@@ -46,25 +42,6 @@ ANY_METHOD = {"favicon.ico"}
 PARTS = {"uuid": str(UUID(int=7)), "int": "1", "str": "x", "slug": "x", "path": "x"}
 # In the owner's task alone.
 MARK = "mark-of-the-owner"
-
-
-class Expected(NamedTuple):
-    """How a line of routes.txt says that each caller is answered, and what they send."""
-
-    statuses: list[int]
-    body: dict[str, Any] | None
-
-
-def _table() -> dict[Line, Expected]:
-    table = {}
-    for file in sorted((PROJECT / "tests").rglob("routes.txt")):
-        for line in file.read_text().splitlines():
-            if not line.startswith("#"):
-                method, route, *rest = line.split(maxsplit=len(CALLERS) + 2)
-                statuses, body = rest[: len(CALLERS)], rest[len(CALLERS) :]
-                said = json.loads(body[0]) if body else None
-                table[method, route.removeprefix("/")] = Expected([*map(int, statuses)], said)
-    return table
 
 
 def _routed(patterns: Any, prefix: str = "", urlconf: str = "") -> Iterator[tuple[str, str]]:
@@ -78,7 +55,7 @@ def _routed(patterns: Any, prefix: str = "", urlconf: str = "") -> Iterator[tupl
             yield route, urlconf
 
 
-TABLE = _table()
+TABLE = table()
 LISTED = {route for _, route in TABLE}
 ROUTED = list(_routed(get_resolver().url_patterns))
 ADMIN = [route for route, _ in ROUTED if route.startswith("admin/")]

@@ -7,31 +7,27 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
-from unittest import mock
-from uuid import uuid4
 
 import job_samples
 import psycopg
 import pytest
-from django.core import mail
+from django.contrib.auth.models import Group
 from django.db import connection, transaction
-from django.test import Client, TestCase
-from django.utils import timezone
+from django.test import TestCase
 from http_calls import call
 from procrastinate.contrib.django.models import ProcrastinateJob
 from programs import PROJECT, Program, eventually
 from rest_framework.test import APIClient
+from sample import tasks as shop
+from sample.models import Parcel
 
 from myapp import tasks as menu
-from myapp.users.models import User
 from pgjobs import testing
-from pgjobs.defer.bridge import Deferred, declare
+from pgjobs.defer.bridge import declare
 from pgjobs.observe.logs import formatter
 from pgjobs.tracking.models import Task
 
-ADA = {"email": "ada@example.org", "password": "of-the-engine"}
 SAMPLES = "job_samples.app"
 
 type StartProgram = Callable[..., Program]
@@ -56,17 +52,22 @@ def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def parcel(db: None) -> Parcel:
+    return Parcel.objects.create(name="engine", email="ada@example.org")
+
+
 @pytest.mark.django_db(transaction=True)
-def test_defer_after_locking_a_row(test_database_url: str, user: User) -> None:
+def test_defer_after_locking_a_row(test_database_url: str, parcel: Parcel) -> None:
     with transaction.atomic():
-        locked = User.objects.select_for_update().get(pk=user.pk)
-        deferred = menu.update_user.defer(user_id=locked.pk, first_name="Olga")
+        locked = Parcel.objects.select_for_update().get(pk=parcel.pk)
+        deferred = shop.update_parcel.defer(parcel_id=locked.pk, note="heavy")
         assert _claimable(test_database_url) == 0
 
     assert _claimable(test_database_url) == 1
     testing.run_jobs()
     assert Task.objects.get(pk=deferred.task_id).status == "DONE"
-    assert User.objects.get(pk=user.pk).first_name == "Olga"
+    assert Parcel.objects.get(pk=parcel.pk).note == "heavy"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -75,7 +76,7 @@ def test_parent_and_child_wait_for_the_outer_commit(test_database_url: str) -> N
         with transaction.atomic():
             menu.debug_task.defer()
             with transaction.atomic():
-                menu.list_users.defer()
+                shop.list_parcels.defer()
             assert _claimable(test_database_url) == 0
         assert _claimable(test_database_url) == 0
 
@@ -83,44 +84,12 @@ def test_parent_and_child_wait_for_the_outer_commit(test_database_url: str) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_defer_on_commit_works_too(user: User) -> None:
+def test_defer_on_commit_works_too(parcel: Parcel) -> None:
     with transaction.atomic():
-        transaction.on_commit(lambda: menu.get_user.defer(user_id=user.pk))
+        transaction.on_commit(lambda: shop.get_parcel.defer(parcel_id=parcel.pk))
         assert not Task.objects.exists()
 
-    assert testing.assert_deferred(menu.get_user, user_id=user.pk).status == "PENDING"
-
-
-@pytest.mark.django_db
-def test_lost_jobs_are_recovered_by_a_flag() -> None:
-    user = User.objects.create_user("ada", "ada@example.org", "pw", is_active=False)
-    User.objects.filter(pk=user.pk).update(created_at=timezone.now() - timedelta(minutes=6))
-
-    for _ in range(2):
-        menu.recover_unsent_activation_emails.defer(timestamp=0)
-        testing.run_jobs()
-
-    assert [message.to for message in mail.outbox] == [["ada@example.org"]]
-    assert len(testing.deferred(menu.send_activation_email)) == 1
-    assert User.objects.get(pk=user.pk).is_activation_email_sent
-
-
-@pytest.mark.django_db(transaction=True)
-def test_external_calls_come_before_the_write(user: User) -> None:
-    from tasks import accounts
-
-    seen: list[tuple[bool, bool]] = []
-
-    def send(_backend: Any, messages: list[Any]) -> int:
-        sent = User.objects.get(pk=user.pk).is_activation_email_sent
-        seen.append((sent, connection.in_atomic_block))
-        return len(messages)
-
-    with mock.patch("django.core.mail.backends.locmem.EmailBackend.send_messages", send):
-        accounts.send_activation_email(user_pk=user.pk)
-
-    assert seen == [(False, False)]
-    assert User.objects.get(pk=user.pk).is_activation_email_sent
+    assert testing.assert_deferred(shop.get_parcel, parcel_id=parcel.pk).status == "PENDING"
 
 
 @pytest.mark.worker
@@ -128,8 +97,8 @@ def test_external_calls_come_before_the_write(user: User) -> None:
 def test_correlation_goes_from_header_to_worker(
     start_program: StartProgram,
     start_worker: StartProgram,
-    admin: User,
-    token_of: Callable[[User], str],
+    admin: Any,
+    token_of: Callable[[Any], str],
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -138,10 +107,10 @@ def test_correlation_goes_from_header_to_worker(
     worker = start_worker()
     web.line("Uvicorn running on")
 
-    answer = call(f"http://127.0.0.1:{port}/api/users/", token=token_of(admin))
+    answer = call(f"http://127.0.0.1:{port}/api/parcels/", token=token_of(admin))
     task_id, correlation_id = answer.json["task_id"], answer.headers["X-Correlation-ID"]
 
-    assert f"correlation_id={correlation_id}" in web.line("GET /api/users/")
+    assert f"correlation_id={correlation_id}" in web.line("GET /api/parcels/")
     assert Task.objects.get(pk=task_id).correlation_id == correlation_id
     line = eventually(lambda: _line_of(worker, task_id))
     assert f"correlation_id={correlation_id}" in line
@@ -169,7 +138,7 @@ def test_log_lines_inside_a_task_carry_its_ids(start_worker: StartProgram) -> No
 
 @pytest.mark.django_db
 def test_a_second_run_writes_nothing_twice() -> None:
-    deferred = menu.create_user.defer(username="ada", email="ada@example.org")
+    deferred = shop.create_parcel.defer(name="engine", email="ada@example.org")
     (first,) = testing.run_jobs()
     # As if the worker had died after the write and before the job's end.
     ended = {"end_status": None, "result": None, "related_id": None, "finished_at": None}
@@ -180,39 +149,39 @@ def test_a_second_run_writes_nothing_twice() -> None:
     (second,) = testing.run_jobs()
 
     assert (second.status, second.run_count) == ("DONE", 2)
-    assert second.result["user_id"] == first.result["user_id"]
-    assert User.objects.count() == 1
+    assert second.result["parcel_id"] == first.result["parcel_id"]
+    assert Parcel.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_tasks_read_fresh_data_by_id(user: User) -> None:
-    deferred = menu.get_user.defer(user_id=user.pk)
-    User.objects.filter(pk=user.pk).update(email="new@example.org")
+def test_tasks_read_fresh_data_by_id(parcel: Parcel) -> None:
+    deferred = shop.get_parcel.defer(parcel_id=parcel.pk)
+    Parcel.objects.filter(pk=parcel.pk).update(email="new@example.org")
 
     (task,) = testing.run_jobs()
 
     job = ProcrastinateJob.objects.get(pk=deferred.job_id)
-    assert job.args == {"user_id": str(user.pk)}
-    assert task.result["user"]["email"] == "new@example.org"
+    assert job.args == {"parcel_id": str(parcel.pk)}
+    assert task.result["parcel"]["email"] == "new@example.org"
 
 
 @pytest.mark.django_db
 def test_eager_mode_runs_a_task_at_once(settings: Any) -> None:
     settings.JOBS_EAGER = True
     with transaction.atomic():
-        deferred = menu.create_user.defer(username="ada", email="ada@example.org")
+        deferred = shop.create_parcel.defer(name="engine", email="ada@example.org")
 
         assert Task.objects.get(pk=deferred.task_id).status == "DONE"
-        assert User.objects.get().username == "ada"
+        assert Parcel.objects.get().name == "engine"
         transaction.set_rollback(True)
 
-    assert not User.objects.exists()
+    assert not Parcel.objects.exists()
     assert not Task.objects.exists()
 
 
 @declare(queue="samples")
 def write_and_fail() -> None:
-    """Create a user, then fail."""
+    """Create a parcel, then fail."""
 
 
 @pytest.mark.django_db
@@ -223,7 +192,7 @@ def test_eager_errors_are_raised_and_noted(settings: Any, monkeypatch: pytest.Mo
 
     @app.implements(write_and_fail)
     def _write_and_fail() -> None:
-        User.objects.create_user("half", "half@example.org")
+        Parcel.objects.create(name="half")
         raise LookupError
 
     monkeypatch.setattr(job_samples, "eager_app", app, raising=False)
@@ -231,12 +200,12 @@ def test_eager_errors_are_raised_and_noted(settings: Any, monkeypatch: pytest.Mo
     settings.JOBS_EAGER = True
 
     with transaction.atomic():
-        User.objects.create_user("before", "before@example.org")
+        Parcel.objects.create(name="before")
         with pytest.raises(LookupError):
             write_and_fail.defer()
 
         assert Task.objects.get().status == "FAILED"
-        assert [user.username for user in User.objects.all()] == ["before"]
+        assert [parcel.name for parcel in Parcel.objects.all()] == ["before"]
 
 
 def test_eager_mode_is_refused_in_production() -> None:
@@ -261,41 +230,28 @@ def test_worker_app_is_loaded_at_the_call() -> None:
     assert ended.stdout.strip() == "tasks.app False", ended.stderr
 
 
-@pytest.mark.django_db
-def test_signup_hits_a_patched_defer() -> None:
-    with mock.patch("myapp.tasks.send_activation_email.defer") as defer:
-        defer.return_value = Deferred(uuid4(), 1)
-        answer = Client().post("/signup/", ADA)
-
-    defer.assert_called_once_with(user_pk=User.objects.get().pk)
-    assert answer.status_code == 302
-    assert not Task.objects.exists()
-
-
 class PlainTestCaseTests(TestCase):
     """No worker process, no committed row."""
 
     def test_deferred_jobs_are_seen_in_a_plain_testcase(self) -> None:
-        self.client.post("/signup/", ADA)
-        user = User.objects.get()
-        task = testing.assert_deferred(menu.send_activation_email, user_pk=user.pk)
+        body = {"email": "ada@example.org"}
+        self.client.post("/api/subscriptions/", body, content_type="application/json")
+        task = testing.assert_deferred(shop.subscribe, **body)
 
         (ended,) = testing.run_jobs()
 
         assert (ended.pk, ended.status) == (task.pk, "DONE")
-        assert [message.to for message in mail.outbox] == [["ada@example.org"]]
+        assert Group.objects.get().name == "news"
 
 
 @pytest.mark.django_db
-def test_correlation_id_is_taken_or_made(
-    client_of: Callable[[Any], APIClient], admin: User
-) -> None:
+def test_correlation_id_is_taken_or_made(client_of: Callable[[Any], APIClient], admin: Any) -> None:
     client, longest = client_of(admin), "order 66: " + "z" * 118
 
-    taken = client.get("/api/users/", HTTP_X_CORRELATION_ID=longest)
-    too_long = client.get("/api/users/", HTTP_X_CORRELATION_ID=longest + "z")
-    missing = client.get("/api/users/")
-    problem = client.get("/api/users/?limit=0", HTTP_X_CORRELATION_ID="of-the-problem")
+    taken = client.get("/api/parcels/", HTTP_X_CORRELATION_ID=longest)
+    too_long = client.get("/api/parcels/", HTTP_X_CORRELATION_ID=longest + "z")
+    missing = client.get("/api/parcels/")
+    problem = client.get("/api/parcels/?limit=0", HTTP_X_CORRELATION_ID="of-the-problem")
 
     answers = (taken, too_long, missing)
     ids = [answer["X-Correlation-ID"] for answer in answers]
@@ -315,7 +271,7 @@ def test_correlation_id_is_unknown_outside_of_requests() -> None:
 
 @pytest.mark.django_db
 def test_each_request_has_one_line_and_its_duration(
-    client_of: Callable[[Any], APIClient], admin: User, caplog: pytest.LogCaptureFixture
+    client_of: Callable[[Any], APIClient], admin: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     caplog.handler.setFormatter(formatter("text"))

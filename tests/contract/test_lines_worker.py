@@ -1,7 +1,6 @@
 """docs/contract.md, "Worker and bridge"."""
 
 import asyncio
-import inspect
 import os
 import subprocess
 import sys
@@ -9,26 +8,23 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
-from unittest import mock
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import job_samples
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
 from django.db import connection, transaction
-from django.http import HttpRequest, HttpResponse
-from django.test import Client
-from django.urls import path
 from letters.tasks import send_letter
 from postcards.tasks import send_postcard
 from procrastinate import App
 from procrastinate.contrib.django.models import ProcrastinateJob
 from programs import PROJECT, Program, eventually
 from rest_framework.test import APIClient
+from sample import tasks as shop
+from sample.models import Parcel
 
 from myapp import tasks as menu
-from myapp.users.models import User
 from pgjobs import testing
 from pgjobs.defer.bridge import NO_RETRY, Deferred, ItemsRefusedError, TaskSpec, declare
 from pgjobs.tracking.models import Attempt, Task
@@ -108,26 +104,21 @@ def test_library_app_is_installed_without_its_discovery() -> None:
 
 
 def test_menu_offers_app_and_one_name_a_task() -> None:
-    names = {
-        "create_user", "debug_task", "delete_user", "get_user", "list_users",
-        "recover_unsent_activation_emails", "send_activation_email",
-        "send_account_reminder", "send_password_reset_email", "delete_unactivated_accounts",
-        "update_user",
-    }  # fmt: skip
+    tasks = {name: value for name, value in vars(menu).items() if type(value) is TaskSpec}
 
     assert isinstance(menu.app, App)
-    assert {name for name, value in vars(menu).items() if type(value) is TaskSpec} == names
-    assert all(getattr(menu, name).name == name for name in names)
+    assert "debug_task" in tasks
+    assert all(task.name == name for name, task in tasks.items())
 
 
 def test_menu_imports_before_the_registry_is_ready() -> None:
     seen = _python(
         "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'myproj.settings'\n"
-        "from myapp.tasks import app, create_user\n"
-        "from django.apps import apps; print(create_user.name, apps.ready)"
+        "from myapp.tasks import app, debug_task\n"
+        "from django.apps import apps; print(debug_task.name, apps.ready)"
     )
 
-    assert seen == "create_user False"
+    assert seen == "debug_task False"
 
 
 @pytest.mark.django_db
@@ -157,19 +148,6 @@ def test_defer_writes_task_and_job_together() -> None:
 
 
 @pytest.mark.django_db
-def test_defer_works_from_any_view(settings: Any, user: User) -> None:
-    def view(_request: HttpRequest) -> HttpResponse:
-        return HttpResponse(menu.send_activation_email.defer(user_pk=user.pk).task_id)
-
-    settings.ROOT_URLCONF = (path("remind/", view),)
-
-    answer = Client().get("/remind/")
-
-    task = testing.assert_deferred(menu.send_activation_email, user_pk=user.pk)
-    assert answer.content.decode() == str(task.pk)
-
-
-@pytest.mark.django_db
 def test_declared_types_convert_both_ways(settings: Any) -> None:
     settings.JOBS_WORKER_APP = "job_samples.app"
     deferred = job_samples.convert.defer(**SAMPLE)
@@ -192,17 +170,17 @@ def test_defer_async_writes_the_same() -> None:
 
 @pytest.mark.django_db
 def test_defer_many_writes_all_or_none(django_assert_num_queries: Callable[..., Any]) -> None:
-    users = [{"user_id": UUID(int=number)} for number in (3, 1, 2)]
+    parcels = [{"parcel_id": UUID(int=number)} for number in (3, 1, 2)]
 
     with django_assert_num_queries(1):
-        many = menu.get_user.defer_many(users)
-    also = async_to_sync(menu.get_user.defer_many_async)(users)
+        many = shop.get_parcel.defer_many(parcels)
+    also = async_to_sync(shop.get_parcel.defer_many_async)(parcels)
 
     with transaction.atomic():
-        menu.get_user.defer_many(users)
+        shop.get_parcel.defer_many(parcels)
         transaction.set_rollback(True)
     tasks = {task.pk: task for task in Task.objects.all()}
-    assert [tasks[one.task_id].input_data["user_id"][-1] for one in many + also] == [*"312312"]
+    assert [tasks[one.task_id].input_data["parcel_id"][-1] for one in many + also] == [*"312312"]
     assert [tasks[one.task_id].job_id for one in many + also] == [one.job_id for one in many + also]
     assert len(tasks) == ProcrastinateJob.objects.count() == 6
 
@@ -210,7 +188,7 @@ def test_defer_many_writes_all_or_none(django_assert_num_queries: Callable[..., 
 @pytest.mark.django_db
 def test_defer_many_names_the_items_it_refuses() -> None:
     with pytest.raises(ItemsRefusedError) as caught:
-        menu.get_user.defer_many([{"user_id": UUID(int=1)}, {"user_id": "nobody"}, {}])
+        shop.get_parcel.defer_many([{"parcel_id": UUID(int=1)}, {"parcel_id": "none"}, {}])
 
     assert list(caught.value.problems) == [1, 2]
     assert not Task.objects.exists()
@@ -233,19 +211,6 @@ def test_configure_changes_one_job() -> None:
     assert ProcrastinateJob.objects.get(pk=later.job_id).queue_name == "debug"
 
 
-@pytest.mark.django_db
-def test_defer_of_the_menu_can_be_patched(
-    client_of: Callable[[Any], APIClient], admin: User
-) -> None:
-    handle = Deferred(uuid4(), 1)
-    with mock.patch("myapp.tasks.list_users.defer", return_value=handle) as defer:
-        answer = client_of(admin).get("/api/users/")
-
-    defer.assert_called_once_with()
-    assert answer.json()["task_id"] == str(handle.task_id)
-    assert not Task.objects.exists()
-
-
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
 def test_installed_apps_bring_their_own_tasks(start_worker: StartProgram) -> None:
@@ -265,22 +230,6 @@ def test_declarations_of_an_app_load_no_worker() -> None:
     )
 
     assert loaded == "[]"
-
-
-@pytest.mark.django_db
-def test_plain_and_async_tasks_both_run(user: User) -> None:
-    from tasks import users
-
-    menu.list_users.defer()
-    menu.get_user.defer(user_id=user.pk)
-    menu.delete_user.defer(user_id=user.pk)
-
-    ended = testing.run_jobs()
-
-    functions = (users.list_users, users.get_user, users.delete_user)
-    assert [inspect.iscoroutinefunction(one) for one in functions] == [False, True, True]
-    assert [task.status for task in ended] == ["DONE"] * 3
-    assert not User.objects.exists()
 
 
 @declare(queue="samples")
@@ -314,20 +263,20 @@ def test_context_offers_these_things(settings: Any, monkeypatch: pytest.MonkeyPa
 
 
 @declare(queue="samples", retry=NO_RETRY)
-def write_user(fails: bool) -> None:
-    """Write a user, see the own progress, and fail or not."""
+def write_parcel(fails: bool) -> None:
+    """Write a parcel, see the own progress, and fail or not."""
 
 
 def _work_atomically() -> None:
-    """Run a worker in this process, which implements `write_user` atomically, until all is done."""
+    """Run a worker in this process, with `write_parcel` as an atomic task, until all is done."""
     from pgjobs.contract.context import TaskContext
     from pgjobs.worker.app import JobsApp
 
-    app = JobsApp(specs={"write_user": write_user}, import_paths=[])
+    app = JobsApp(specs={"write_parcel": write_parcel}, import_paths=[])
 
-    @app.implements(write_user, atomic=True)
+    @app.implements(write_parcel, atomic=True)
     def _write(context: TaskContext, *, fails: bool) -> dict[str, Any]:
-        User.objects.create_user("grace", "grace@example.org")
+        Parcel.objects.create(name="engine")
         context.progress(60)
         eventually(lambda: Task.objects.filter(pk=context.task_id, progress=60).exists())
         if fails:
@@ -345,20 +294,20 @@ def _work_atomically() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_atomic_tasks_write_all_or_nothing() -> None:
-    failing = write_user.defer(fails=True)
+    failing = write_parcel.defer(fails=True)
     _work_atomically()
-    users_of_the_failed = User.objects.count()
-    succeeding = write_user.defer(fails=False)
+    parcels_of_the_failed = Parcel.objects.count()
+    succeeding = write_parcel.defer(fails=False)
     _work_atomically()
 
     assert Task.objects.get(pk=failing.task_id).status == "FAILED"
     assert Task.objects.get(pk=succeeding.task_id).status == "DONE"
-    assert (users_of_the_failed, User.objects.count()) == (0, 1)
+    assert (parcels_of_the_failed, Parcel.objects.count()) == (0, 1)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_progress_of_atomic_tasks_is_seen_at_once() -> None:
-    deferred = write_user.defer(fails=False)
+    deferred = write_parcel.defer(fails=False)
 
     _work_atomically()  # the function itself waits until its progress is there
 
@@ -369,7 +318,7 @@ def test_progress_of_atomic_tasks_is_seen_at_once() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_unknown_task_names_wait() -> None:
     stranger = look_around.defer()
-    known = write_user.defer(fails=False)
+    known = write_parcel.defer(fails=False)
 
     _work_atomically()
 
@@ -398,7 +347,7 @@ def test_jobs_of_killed_workers_run_again(start_program: StartProgram) -> None:
 
 
 @pytest.mark.django_db
-def test_first_run_is_attempt_one(client_of: Callable[[Any], APIClient], admin: User) -> None:
+def test_first_run_is_attempt_one(client_of: Callable[[Any], APIClient], admin: Any) -> None:
     client, deferred = client_of(admin), menu.debug_task.defer()
     before = client.get(f"/api/tasks/{deferred.task_id}/").json()
 

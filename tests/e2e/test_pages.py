@@ -7,12 +7,22 @@ import pytest
 from api_schema import ApiDescription
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, ViewportSize
+from routes import table
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 SIZES: dict[str, ViewportSize] = {
     "wide": {"width": 1280, "height": 800},
     "narrow": {"width": 375, "height": 740},
+}
+
+# What routes.txt says that everybody may look at, but for what is for programs.
+FOR_PROGRAMS = ("api/", "livez", "readyz")
+PAGES = {
+    route.strip("/").replace("/", "-") or "home": f"/{route}"
+    for (method, route), expected in table().items()
+    if method == "GET" and expected.statuses[0] == 200
+    if "<" not in route and not route.startswith(FOR_PROGRAMS)
 }
 
 
@@ -52,18 +62,7 @@ def open_page(
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        ("home", "/"),
-        ("login", "/login/"),
-        ("signup", "/signup/"),
-        ("signup-done", "/signup/done/"),
-        ("password-reset", "/password/reset/"),
-        ("password-reset-done", "/password/reset/done/"),
-        ("missing", "/x"),
-    ],
-)
+@pytest.mark.parametrize(("name", "path"), [*PAGES.items(), ("missing", "/x")])
 def test_a_page_is_clean_and_fits(  # one page, one look: what a person would check
     open_page: Callable[..., Page],
     complaints: list[str],

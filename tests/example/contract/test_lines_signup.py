@@ -11,7 +11,10 @@ from uuid import uuid4
 import pytest
 from django.core import mail
 from django.core.management import call_command
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
+from django.urls import path
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
@@ -19,6 +22,7 @@ from rest_framework.test import APIClient
 from myapp import tasks as menu
 from myapp.users.models import User
 from pgjobs import testing
+from pgjobs.defer.bridge import Deferred
 from pgjobs.tracking.models import Attempt, Task
 
 pytestmark = pytest.mark.django_db
@@ -222,3 +226,56 @@ def test_recovery_looks_between_5_minutes_and_24_hours() -> None:
 
     mailed = {task.input_data["user_pk"] for task in testing.deferred(menu.send_activation_email)}
     assert mailed == {str(pk) for pk in lost}
+
+
+def test_defer_works_from_any_view(settings: Any, user: User) -> None:
+    def view(_request: HttpRequest) -> HttpResponse:
+        return HttpResponse(menu.send_activation_email.defer(user_pk=user.pk).task_id)
+
+    settings.ROOT_URLCONF = (path("remind/", view),)
+
+    answer = Client().get("/remind/")
+
+    task = testing.assert_deferred(menu.send_activation_email, user_pk=user.pk)
+    assert answer.content.decode() == str(task.pk)
+
+
+def test_lost_jobs_are_recovered_by_a_flag() -> None:
+    user = User.objects.create_user("ada", "ada@example.org", "pw", is_active=False)
+    User.objects.filter(pk=user.pk).update(created_at=timezone.now() - timedelta(minutes=6))
+
+    for _ in range(2):
+        menu.recover_unsent_activation_emails.defer(timestamp=0)
+        testing.run_jobs()
+
+    assert [message.to for message in mail.outbox] == [["ada@example.org"]]
+    assert len(testing.deferred(menu.send_activation_email)) == 1
+    assert User.objects.get(pk=user.pk).is_activation_email_sent
+
+
+@pytest.mark.django_db(transaction=True)
+def test_external_calls_come_before_the_write(user: User) -> None:
+    from tasks import accounts
+
+    seen: list[tuple[bool, bool]] = []
+
+    def send(_backend: Any, messages: list[Any]) -> int:
+        sent = User.objects.get(pk=user.pk).is_activation_email_sent
+        seen.append((sent, connection.in_atomic_block))
+        return len(messages)
+
+    with mock.patch("django.core.mail.backends.locmem.EmailBackend.send_messages", send):
+        accounts.send_activation_email(user_pk=user.pk)
+
+    assert seen == [(False, False)]
+    assert User.objects.get(pk=user.pk).is_activation_email_sent
+
+
+def test_signup_hits_a_patched_defer() -> None:
+    with mock.patch("myapp.tasks.send_activation_email.defer") as defer:
+        defer.return_value = Deferred(uuid4(), 1)
+        answer = Client().post("/signup/", ADA)
+
+    defer.assert_called_once_with(user_pk=User.objects.get().pk)
+    assert answer.status_code == 302
+    assert not Task.objects.exists()

@@ -1,17 +1,21 @@
 """docs/contract.md, "User API"."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from django.test import Client
 from programs import Program, eventually
 from rest_framework.test import APIClient
 
 from myapp import tasks as menu
 from myapp.users.models import User
 from pgjobs import testing
+from pgjobs.defer.bridge import Deferred
 from pgjobs.tracking.models import Task
 
 pytestmark = pytest.mark.django_db
@@ -156,24 +160,6 @@ def test_put_takes_just_the_fields_to_change(client: APIClient, somebody: User) 
     assert (somebody.email, somebody.username) == ("new@example.org", "bob")
 
 
-@pytest.mark.parametrize(
-    ("method", "body"),
-    [("get", None), ("put", {"email": "x@example.org"}), ("patch", {"is_active": False}),
-     ("delete", None)],
-)  # fmt: skip
-def test_accepted_answers_have_three_keys_and_two_headers(
-    client: APIClient, method: str, body: Any
-) -> None:
-    answer = getattr(client, method)(f"/api/users/{uuid4()}/", body, format="json")
-
-    task = Task.objects.get()
-    endpoint = f"/api/tasks/{task.pk}/status/"
-    assert answer.json().keys() == {"task_id", "message", "status_endpoint"}
-    assert answer.json()["task_id"] == str(task.pk)
-    assert answer.json()["status_endpoint"] == answer["Location"] == endpoint
-    assert int(answer["Retry-After"]) > 0
-
-
 def test_user_list_goes_page_by_page(client: APIClient, admin: User, somebody: User) -> None:
     first = _result(client, client.get("/api/users/?limit=1"))
     second = _result(client, client.get(f"/api/users/?limit=1&cursor={first['next_cursor']}"))
@@ -227,3 +213,55 @@ def test_user_create_shows_40_on_its_way(
 
     assert running.status == "PROCESSING"
     eventually(lambda: Task.objects.filter(pk=deferred.task_id, status="DONE").exists())
+
+
+def test_defer_of_the_menu_can_be_patched(client: APIClient) -> None:
+    handle = Deferred(uuid4(), 1)
+    with mock.patch("myapp.tasks.list_users.defer", return_value=handle) as defer:
+        answer = client.get("/api/users/")
+
+    defer.assert_called_once_with()
+    assert answer.json()["task_id"] == str(handle.task_id)
+    assert not Task.objects.exists()
+
+
+def test_plain_and_async_tasks_both_run(user: User) -> None:
+    from tasks import users
+
+    menu.list_users.defer()
+    menu.get_user.defer(user_id=user.pk)
+    menu.delete_user.defer(user_id=user.pk)
+
+    ended = testing.run_jobs()
+
+    functions = (users.list_users, users.get_user, users.delete_user)
+    assert [inspect.iscoroutinefunction(one) for one in functions] == [False, True, True]
+    assert [task.status for task in ended] == ["DONE"] * 3
+    assert not User.objects.exists()
+
+
+def test_related_table_is_the_word_user(client: APIClient, user: User) -> None:
+    task_id = menu.get_user.defer(user_id=user.pk).task_id
+    body = client.get(f"/api/tasks/{task_id}/status/").json()
+
+    assert (body["related_table"], body["related_id"]) == ("user", str(user.pk))
+
+
+def test_admin_edits_users(admin: User, user: User) -> None:
+    browser = Client()
+    browser.force_login(admin)
+    address = f"/admin/users/user/{user.pk}/change/"
+    body = {
+        "username": "olga", "email": "new@example.org", "first_name": "Olga", "is_active": "on",
+        "is_activation_email_sent": "on",
+        "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00",
+    }  # fmt: skip
+
+    saved = browser.post(address, body)
+    user.refresh_from_db()
+    deleted = browser.post(f"/admin/users/user/{user.pk}/delete/", {"post": "yes"})
+
+    assert (saved.status_code, deleted.status_code) == (302, 302)
+    assert (user.email, user.first_name) == ("new@example.org", "Olga")
+    assert user.is_activation_email_sent
+    assert not User.objects.filter(pk=user.pk).exists()

@@ -34,7 +34,7 @@ def migrated_again(migrating: None) -> Iterator[None]:
 @pytest.mark.usefixtures("migrated_again")
 def test_a_migration_that_the_server_refuses_ends_with_its_words(test_database_url: str) -> None:
     with limited_role(test_database_url) as role:
-        ended = _migrate(role.url, "users", "0005")
+        ended = _migrate(role.url, "pgjobs", "0010")
 
     assert ended.returncode == 1
     assert "must be owner of" in ended.stderr
@@ -46,8 +46,8 @@ def test_a_migration_that_the_server_refuses_ends_with_its_words(test_database_u
 def test_a_lock_that_somebody_holds_is_named_and_what_to_do(test_database_url: str) -> None:
     url = make_conninfo(test_database_url, options="-c lock_timeout=50")
     with psycopg.connect(test_database_url) as holder:
-        holder.execute("LOCK users_user IN ACCESS SHARE MODE")
-        ended = _migrate(url, "users", "0005")
+        holder.execute("LOCK pgjobs_entry IN ACCESS SHARE MODE")
+        ended = _migrate(url, "pgjobs", "0010")
 
     assert ended.returncode == 1
     assert "lock timeout" in ended.stderr

@@ -18,7 +18,7 @@ from pgjobs.defer.bridge import owned_by
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
-HEAD = "POST /api/signup/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEAD = "POST /api/subscriptions/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def _connected(url: str) -> socket.socket:
@@ -39,14 +39,14 @@ def test_a_client_that_does_not_go_on_is_let_go_and_web_hears_nothing(
             said = b""
 
     assert said == b"" or said.startswith(b"HTTP/1.1 408")
-    assert not [line for line in web.program.lines if "/api/signup/" in line]
+    assert not [line for line in web.program.lines if "/api/subscriptions/" in line]
 
 
 def test_a_body_that_is_too_large_is_refused_before_web(
     start_web: StartWeb, tmp_path: Path
 ) -> None:
     with in_front_of(start_web().url, folder=tmp_path) as url:
-        assert call(f"{url}/api/signup/", body={"email": "x" * 131_072}).status == 413
+        assert call(f"{url}/api/subscriptions/", body={"email": "x" * 131_072}).status == 413
 
 
 def test_made_up_addresses_are_one_address(start_web: StartWeb, tmp_path: Path) -> None:
