@@ -1,57 +1,68 @@
 """A team's own task: the five steps of the README, done as they are written, in a copy."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from checkouts import Checkout
 from programs import PROJECT
 
 pytestmark = pytest.mark.long
 
-COPIED = ("pgjobs", "myapp", "myproj", "tasks", "tests", "manage.py", "pyproject.toml")
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+README = (PROJECT / "README.md").read_text()
+SECTION = README.partition("## Your own task in five steps\n")[2].partition("\n## ")[0]
+# Declare, implement, the same as atomic, view, route, test.
+DECLARE, IMPLEMENT, _ATOMIC, VIEW, ROUTE, TEST = re.findall(
+    r"^```python\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL
+)
 MOST_LINES = 15
+# Of the suite, what looks at each task and each route of the project.
+LOOKS_AT_ALL = (
+    "tests/contract", "tests/example", "tests/pgjobs/api/openapi",
+    *(f"--ignore=tests/contract/test_{slow}.py" for slow in ("bad_requests", "schemathesis")),
+)  # fmt: skip
 
 
-@pytest.fixture
-def steps() -> list[str]:
-    """The blocks of code: declare, implement, the same as atomic, view, route, test."""
-    section = (PROJECT / "README.md").read_text().partition("## Your own task in five steps\n")[2]
-    return PYTHON_BLOCK.findall(section.partition("\n## ")[0])
-
-
-@pytest.fixture
-def project(steps: list[str], tmp_path: Path) -> Path:
-    """A copy of the project in which the steps were done."""
-    for name in COPIED:
-        copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
-        copy(PROJECT / name, tmp_path / name)
-    declare, implement, _atomic, view, route, test = steps
-    _append(tmp_path / "myapp/tasks.py", f"\n\n{declare}")
-    _write(tmp_path / "tasks/texts.py", implement)
-    _write(tmp_path / "myapp/texts/__init__.py", "")
-    _write(tmp_path / "myapp/texts/apis.py", view)
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the steps were done."""
+    checkout = Checkout(tmp_path_factory.mktemp("steps"))
+    root = checkout.root
+    _append(root / "myapp/tasks.py", f"\n\n{DECLARE}")
+    _write(root / "tasks/texts.py", IMPLEMENT)
+    _write(root / "myapp/texts/__init__.py", "")
+    _write(root / "myapp/texts/apis.py", VIEW)
     _edit(
-        tmp_path / "myproj/urls.py",
+        root / "myproj/urls.py",
         "urlpatterns = [\n",
-        f"from myapp.texts.apis import WordCountApi\n\nurlpatterns = [\n{route}",
+        f"from myapp.texts.apis import WordCountApi\n\nurlpatterns = [\n{ROUTE}",
     )
-    _write(tmp_path / "tests/texts/test_count_words.py", test)
-    return tmp_path
+    _write(root / "tests/texts/test_count_words.py", TEST)
+    return checkout
 
 
-def test_the_steps_of_the_readme_work_as_they_are_written(project: Path) -> None:
-    assert "2 passed" in _run(project, "-m", "pytest", "-q", "-n0", "tests/texts")
-    assert "no issues" in _run(project, "manage.py", "check")
+def test_the_steps_of_the_readme_work_as_they_are_written(checkout: Checkout) -> None:
+    assert "2 passed" in checkout.run("make", "test", "PARALLEL=", "ARGS=-q tests/texts")
+    assert "no issues" in checkout.run("python", "manage.py", "check")
 
 
-def test_the_api_description_knows_the_new_task_by_its_declaration(project: Path) -> None:
-    schema = json.loads(_run(project, "manage.py", "spectacular", "--format", "openapi-json"))
+def test_the_steps_need_no_edit_of_any_test(checkout: Checkout) -> None:
+    ended = checkout.run("make", "test", "PARALLEL=-n 2", f"ARGS=-q {' '.join(LOOKS_AT_ALL)}")
+
+    assert " passed" in ended
+
+
+def test_the_steps_pass_the_linters(checkout: Checkout) -> None:
+    checkout.run("make", "format")  # imports in their order
+    checkout.run("mypy", "myapp", "myproj", "tasks", "tests/texts")
+    checkout.run("lint-imports", "--no-cache")
+
+
+def test_the_api_description_knows_the_new_task_by_its_declaration(checkout: Checkout) -> None:
+    schema = json.loads(
+        checkout.run("python", "manage.py", "spectacular", "--format", "openapi-json")
+    )
 
     operation = schema["paths"]["/api/texts/word-count/"]["post"]
     assert operation["operationId"] == "count_words"
@@ -65,27 +76,10 @@ def test_the_api_description_knows_the_new_task_by_its_declaration(project: Path
     }
 
 
-def test_a_task_of_a_team_takes_fifteen_lines_at_the_door(steps: list[str]) -> None:
-    declare, _implement, _atomic, view, route, _test = steps
-
-    lines = [line for step in (declare, view, route) for line in step.splitlines() if line.strip()]
+def test_a_task_of_a_team_takes_fifteen_lines_at_the_door() -> None:
+    lines = [line for step in (DECLARE, VIEW, ROUTE) for line in step.splitlines() if line.strip()]
 
     assert len(lines) <= MOST_LINES
-
-
-def _run(project: Path, *arguments: str) -> str:
-    """Return what Python writes for these arguments, run in the copy."""
-    ended = subprocess.run(  # noqa: S603 # our own commands
-        [sys.executable, *arguments],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(project), "PYTEST_ADDOPTS": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 def _write(file: Path, text: str) -> None:
