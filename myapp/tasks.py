@@ -9,6 +9,23 @@ from pgjobs import TRANSIENT_ERRORS, RetryPolicy, app, declare
 
 __all__ = ["app"]  # handed on; what is declared here needs no place in it
 
+
+class RunSeen(TypedDict):
+    """The result of `debug_task`."""
+
+    task_id: str | None
+    job_id: int
+    attempt: int
+    correlation_id: str
+
+
+@declare(queue="debug", result=RunSeen)
+def debug_task() -> None:
+    """Give back what the run knows of itself."""
+
+
+# The example begins: users, whose every change is a job.
+
 NOT_FOUND = {"user_not_found": "There is no such user."}
 PROTECTED = {"permission_denied": "The caller may not do this to this user."}
 TAKEN = {
@@ -51,11 +68,6 @@ class UserChanged(TypedDict):
 
 # What a mail server that is away or busy comes to.
 MAIL_ERRORS = (*TRANSIENT_ERRORS, smtplib.SMTPException, OSError)
-
-
-@declare(queue="debug")
-def debug_task() -> None:
-    """Give back what the run knows of itself."""
 
 
 @declare(queue="users", operation="READ", subject="user", result=UserPage)
@@ -128,3 +140,6 @@ def delete_unactivated_accounts(timestamp: int) -> None:
 @declare(queue="mail")
 def recover_unsent_activation_emails(timestamp: int) -> None:
     """Defer the activation mails that got lost; `timestamp` is when this was due."""
+
+
+# The example ends.

@@ -106,14 +106,6 @@ DJANGO_SUPERUSER_USERNAME: str = _env.str("DJANGO_SUPERUSER_USERNAME", "")
 DJANGO_SUPERUSER_EMAIL: str = _env.str("DJANGO_SUPERUSER_EMAIL", "")
 DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
 
-# Hours the link in an activation mail works.
-JOBS_ACTIVATION_LINK_HOURS: int = _env.int(
-    "JOBS_ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
-)
-
-# Days after which an account that was opened and never activated is deleted.
-JOBS_UNACTIVATED_DAYS: int = _env.int("JOBS_UNACTIVATED_DAYS", 7, validate=valid.Range(1, 3650))
-
 # --- Mail ------------------------------------------------------------------------------------
 
 # Where people reach the site, for links in mails: a worker has no request to take it from.
@@ -160,13 +152,25 @@ JOBS: dict[str, Any] = {
     name: _read(setting) for name, setting in SETTINGS.items() if setting.is_variable
 }
 
+# Days an API token lives.
+JOBS_TOKEN_DAYS: int = _env.int("JOBS_TOKEN_DAYS", 30, validate=valid.Range(1, 3650))
+
+# The example begins: accounts that people open themselves.
+
+# Hours the link in an activation mail works.
+JOBS_ACTIVATION_LINK_HOURS: int = _env.int(
+    "JOBS_ACTIVATION_LINK_HOURS", 24, validate=valid.Range(1, 24 * 365)
+)
+
+# Days after which an account that was opened and never activated is deleted.
+JOBS_UNACTIVATED_DAYS: int = _env.int("JOBS_UNACTIVATED_DAYS", 7, validate=valid.Range(1, 3650))
+
 # Sign-ups that one address may try in an hour, form and API together. 0 is no limit.
 JOBS_THROTTLE_SIGNUP_PER_HOUR: int = _env.int(
     "JOBS_THROTTLE_SIGNUP_PER_HOUR", 20, validate=valid.Range(0, 1_000_000_000)
 )
 
-# Days an API token lives.
-JOBS_TOKEN_DAYS: int = _env.int("JOBS_TOKEN_DAYS", 30, validate=valid.Range(1, 3650))
+# The example ends.
 
 # --- Refuse what is bad or unsafe, all of it at once -------------------------------------------
 

@@ -37,8 +37,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # For the commands of pgjobs.dev: the server that the environment names, None for the embedded one.
 JOBS_DEV_DATABASE_URL = env.DATABASE_URL if env.HAS_OWN_DATABASE else None
 JOBS_DEV_REFUSED = env.IN_PRODUCTION
-# The job that `manage.py dev` shows.
-JOBS_DEV_DEMO = "myapp.users.demo"
 
 # --- Jobs ------------------------------------------------------------------------------------
 
@@ -50,9 +48,6 @@ JOBS_WORKER_APP = "tasks.app"
 
 # What the environment says of the library's settings; pgjobs/conf.py describes them.
 globals().update(env.JOBS)
-
-# Described in myproj/env.py.
-JOBS_THROTTLE_SIGNUP_PER_HOUR = env.JOBS_THROTTLE_SIGNUP_PER_HOUR
 
 # --- Applications and requests ---------------------------------------------------------------
 
@@ -76,7 +71,6 @@ INSTALLED_APPS = [
     "pgjobs.dev",
     "myapp.access",
     "myapp.pages",
-    "myapp.users",
 ]
 
 MIDDLEWARE = [
@@ -130,7 +124,6 @@ WHITENOISE_AUTOREFRESH = not env.IN_PRODUCTION
 
 # --- Accounts --------------------------------------------------------------------------------
 
-AUTH_USER_MODEL = "users.User"
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
@@ -154,8 +147,6 @@ AUTH_PASSWORD_VALIDATORS = [
 DJANGO_SUPERUSER_USERNAME = env.DJANGO_SUPERUSER_USERNAME
 DJANGO_SUPERUSER_EMAIL = env.DJANGO_SUPERUSER_EMAIL
 DJANGO_SUPERUSER_PASSWORD = env.DJANGO_SUPERUSER_PASSWORD
-JOBS_ACTIVATION_LINK_HOURS = env.JOBS_ACTIVATION_LINK_HOURS
-JOBS_UNACTIVATED_DAYS = env.JOBS_UNACTIVATED_DAYS
 
 # --- Mail ------------------------------------------------------------------------------------
 
@@ -292,3 +283,18 @@ LOGGING: dict[str, Any] = {
         "django.request": {"level": "CRITICAL"},
     },
 }
+
+# The example begins: users, whose every change is a job, and who open their accounts themselves.
+
+INSTALLED_APPS += ["myapp.users"]
+AUTH_USER_MODEL = "users.User"
+
+# The job that `manage.py dev` shows.
+JOBS_DEV_DEMO = "myapp.users.demo"
+
+# Described in myproj/env.py.
+JOBS_ACTIVATION_LINK_HOURS = env.JOBS_ACTIVATION_LINK_HOURS
+JOBS_UNACTIVATED_DAYS = env.JOBS_UNACTIVATED_DAYS
+JOBS_THROTTLE_SIGNUP_PER_HOUR = env.JOBS_THROTTLE_SIGNUP_PER_HOUR
+
+# The example ends.

@@ -13,7 +13,9 @@ urlpatterns = [
     path("", include("myapp.access.urls")),
     path("", include("pgjobs.observe.urls")),
     path("api/", include("pgjobs.api.urls")),
+    path("admin/", admin.site.urls),
+    # The example begins.
     path("api/users/", include("myapp.users.urls")),
     path("", include("myapp.users.signup_urls")),
-    path("admin/", admin.site.urls),
+    # The example ends.
 ]

@@ -166,7 +166,7 @@ def _filled() -> tuple[tuple[str, str], str, str]:
     from django.utils import timezone  # noqa: PLC0415
     from knox.models import get_token_model  # noqa: PLC0415
 
-    from myapp.tasks import list_users  # noqa: PLC0415
+    from myapp.tasks import debug_task  # noqa: PLC0415
     from pgjobs.defer.bridge import owned_by  # noqa: PLC0415
     from pgjobs.tracking.models import Task  # noqa: PLC0415
 
@@ -179,7 +179,7 @@ def _filled() -> tuple[tuple[str, str], str, str]:
         user = users.create_user(name, f"{name}@example.org")
         tokens.append(get_token_model().objects.create(user)[1])
         with owned_by(user.pk):
-            ids = [each.task_id for each in list_users.defer_many([{}] * count)]
+            ids = [each.task_id for each in debug_task.defer_many([{}] * count)]
         paths.append(f"/api/tasks/{ids[0]}/")
     large = {"result": {"value": "x" * LARGE}, "end_status": "DONE", "finished_at": timezone.now()}
     Task.objects.filter(pk=ids[0]).update(**large)

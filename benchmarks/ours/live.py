@@ -231,14 +231,14 @@ def main() -> None:
     from django.core.management import call_command  # noqa: PLC0415
     from knox.models import get_token_model  # noqa: PLC0415
 
-    from myapp.tasks import list_users  # noqa: PLC0415
+    from myapp.tasks import debug_task  # noqa: PLC0415
     from pgjobs.defer.bridge import owned_by  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
     user = get_user_model().objects.create_superuser("bench", "bench@example.org", "x")
     token = get_token_model().objects.create(user)[1]
     with owned_by(user.pk):
-        ids = [str(d.task_id) for d in list_users.defer_many([{}] * max(STREAMS, WAITERS))]
+        ids = [str(d.task_id) for d in debug_task.defer_many([{}] * max(STREAMS, WAITERS))]
     measures = (measure_streams, ids[:STREAMS]), (measure_waiters, ids[:WAITERS])
     for measure, some in measures:
         with web("benchmarks.ours.live:application", **NO_LIMITS) as port:

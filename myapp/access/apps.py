@@ -9,7 +9,7 @@ class AccessConfig(AppConfig):
     name = "myapp.access"
     label = "access"
     # Settings of this app that begin with JOBS_: the library's check accepts them.
-    jobs_settings = frozenset({"JOBS_TOKEN_DAYS"})
+    jobs_settings = frozenset({"JOBS_PUBLIC_URL", "JOBS_TOKEN_DAYS"})
 
     def ready(self) -> None:
         # The receiver loads models, which need the registry.

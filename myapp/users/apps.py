@@ -10,7 +10,6 @@ class UsersConfig(AppConfig):
     jobs_settings = frozenset(
         {
             "JOBS_ACTIVATION_LINK_HOURS",
-            "JOBS_PUBLIC_URL",
             "JOBS_THROTTLE_SIGNUP_PER_HOUR",
             "JOBS_UNACTIVATED_DAYS",
         }
