@@ -79,9 +79,11 @@ ALLOWED_HOSTS: list[str] = _env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1",
 # Origins trusted for forms behind a proxy that ends TLS: https://jobs.example.com, by comma.
 CSRF_TRUSTED_ORIGINS: list[str] = _env.list("CSRF_TRUSTED_ORIGINS", [])
 
-# "text" for people, "json" for machines.
+# "text" for people, "json" for machines, "short" for the terminal of a development session.
 LOG_FORMAT: str = _env.str(
-    "LOG_FORMAT", "json" if IN_PRODUCTION else "text", validate=valid.OneOf(["text", "json"])
+    "LOG_FORMAT",
+    "json" if IN_PRODUCTION else "short" if "PGJOBS_SESSION" in os.environ else "text",
+    validate=valid.OneOf(["text", "json", "short"]),
 )
 LOG_LEVEL: str = _env.str(
     "LOG_LEVEL",

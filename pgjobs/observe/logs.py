@@ -8,6 +8,7 @@ import structlog
 
 from pgjobs.observe.correlation import correlation_id, run_ids
 from pgjobs.observe.redaction import hide_known_in
+from pgjobs.observe.short_lines import short_line
 
 
 class NoJobArguments(logging.Filter):
@@ -21,21 +22,11 @@ class NoJobArguments(logging.Filter):
 
 
 def formatter(style: str) -> logging.Formatter:
-    """Return the formatter of every handler: `style` is "text" or "json".
+    """Return the formatter of every handler: `style` is "text", "json" or "short".
 
     The ids of a run (task_id, job_id, ...), the correlation id, and what a project binds with
     structlog's contextvars stand on each line, whichever logger wrote it.
     """
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if style == "json"
-        else structlog.dev.ConsoleRenderer(
-            # Plain: the prettier ones print local variables, and so arguments.
-            colors=False,
-            pad_event_to=0,
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
@@ -51,9 +42,22 @@ def formatter(style: str) -> logging.Formatter:
             # Here for text as well: its renderer would come after the secrets were hidden.
             structlog.processors.format_exc_info,
             _hide_secrets,
-            renderer,
+            _renderer(style),
             _printable,
         ],
+    )
+
+
+def _renderer(style: str) -> Any:
+    if style == "json":
+        return structlog.processors.JSONRenderer()
+    if style == "short":
+        return short_line
+    return structlog.dev.ConsoleRenderer(
+        # Plain: the prettier ones print local variables, and so arguments.
+        colors=False,
+        pad_event_to=0,
+        exception_formatter=structlog.dev.plain_traceback,
     )
 
 

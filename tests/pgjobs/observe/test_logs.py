@@ -3,6 +3,7 @@
 import contextvars
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_text_lines_carry_the_same() -> None:
     assert "correlation_id=c-1" in line
 
 
-@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("style", ["text", "json", "short"])
 def test_half_a_character_loses_no_line(style: str) -> None:
     line = formatter(style).format(_record(job="\ud800"))
     record = _record()
@@ -81,7 +82,7 @@ def test_half_a_character_loses_no_line(style: str) -> None:
     assert line.encode()
 
 
-@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("style", ["text", "json", "short"])
 def test_a_traceback_shows_no_local_variables(style: str) -> None:
     password = "hunter" + "2"
     record = _record()
@@ -103,3 +104,22 @@ def test_the_librarys_lines_about_single_jobs_are_dropped() -> None:
     assert not keep(_record("procrastinate.worker.worker", action="ending_job"))
     assert keep(_record("procrastinate.worker", action="start_worker"))
     assert keep(_record("myapp", job={"id": 1}))
+
+
+def test_short_lines_leave_out_what_is_usual_and_shorten_ids() -> None:
+    task_id = "01a2329f-e59c-7822-a82f-42c575dd9ab8"
+
+    def write(level: int, attempt: int) -> str:
+        bind_run(task_id=task_id, job_id=7, task_name="add", attempt=attempt)
+        record = _record()
+        record.levelno, record.levelname = level, logging.getLevelName(level)
+        record.msg, record.args = f"GET /api/tasks/{task_id}/", ()
+        return formatter("short").format(record)
+
+    usual = contextvars.copy_context().run(write, logging.INFO, 1)
+    unusual = contextvars.copy_context().run(write, logging.WARNING, 2)
+
+    ids = "task_id=…75dd9ab8 job_id=7 task_name=add"
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d GET /api/tasks/…75dd9ab8/ {ids}", usual)
+    words = "WARNING someone.elses.library: GET /api/tasks/…75dd9ab8/"
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d {words} {ids} attempt=2", unusual)
