@@ -116,6 +116,9 @@ class TaskSpec[**P]:
         errors: Mapping[str, str],
     ) -> None:
         self.name = function.__name__
+        # file:line of the stub, "" where it is none that Python compiled.
+        code = getattr(function, "__code__", None)
+        self.place = f"{code.co_filename}:{code.co_firstlineno}" if code else ""
         self.description = (function.__doc__ or "").strip()
         self.arguments = Arguments.of(function, task_name=self.name, without=CONTEXT_PARAMETER)
         # The worker's side, where `task` made both of one function.

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from procrastinate import App
@@ -185,14 +186,18 @@ class JobsApp(App):
     def mismatches(self) -> list[str]:
         """Return one sentence for each declaration without a function, and the other way round."""
         self.perform_import_paths()  # type: ignore[no-untyped-call]
-        missing = self.specs.keys() - self.implemented.keys()
-        undeclared = self.implemented.keys() - self.specs.keys()
+        missing = sorted(self.specs.keys() - self.implemented.keys())
+        undeclared = sorted(self.implemented.keys() - self.specs.keys())
         return [
             *(
-                f"Task {name} is declared but no function implements it."
-                for name in sorted(missing)
+                f"{_place(self.specs[name])}Task {name} is declared but no function implements it."
+                for name in missing
             ),
-            *(f"Task {name} is implemented but not on the menu." for name in sorted(undeclared)),
+            *(
+                f"{_place(self.implemented[name].spec)}Task {name} is implemented but not on the"
+                " menu."
+                for name in undeclared
+            ),
         ]
 
     async def run_worker_async(self, **options: Any) -> None:
@@ -227,3 +232,8 @@ class JobsApp(App):
     def _engine_worker(self, *, allowance: Allowance, **options: Any) -> EngineWorker:
         options = {**self.worker_defaults, **options}
         return self.worker_class(self, lease=lease_from_settings(), allowance=allowance, **options)
+
+
+def _place(spec: TaskSpec[...]) -> str:
+    """Return `file:line: ` of a declaration, as seen from where we are; "" where it is unknown."""
+    return f"{spec.place.removeprefix(f'{Path.cwd()}{os.sep}')}: " if spec.place else ""

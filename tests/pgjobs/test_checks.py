@@ -46,7 +46,8 @@ def test_a_declaration_without_a_function_is_an_error(worker_app: Callable[..., 
     worker_app(walk)
 
     (error,) = check_menu()
-    assert "Task walk is declared but no function implements it." in error.msg
+    place = r"tests/pgjobs/test_checks\.py:\d+"
+    assert re.match(f"{place}: Task walk is declared but no function implements it.", error.msg)
 
 
 def test_a_function_without_a_declaration_is_an_error(worker_app: Callable[..., JobsApp]) -> None:
