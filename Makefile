@@ -23,8 +23,9 @@ help: ## Show the targets
 
 install: $(INSTALLED) ## Install into .venv what the lock says
 
+# Not manage.py, which needs settings that can be loaded: a session waits for the edit that mends them.
 run: $(INSTALLED) ## Start Postgres, web and worker, and run one real job (PORT=8000)
-	@$(PYTHON) manage.py dev
+	@$(PYTHON) -m pgjobs.dev
 
 test: $(INSTALLED) ## Run the tests on a throwaway Postgres of their own (ARGS=... for pytest)
 	@$(PYTHON) manage.py pg run --throwaway -- $(VENV)/bin/pytest -m "not e2e and not long" $(PARALLEL) $(ARGS)

@@ -111,7 +111,7 @@ DJANGO_SUPERUSER_PASSWORD: str = _env.str("DJANGO_SUPERUSER_PASSWORD", "")
 # --- Mail ------------------------------------------------------------------------------------
 
 # Where people reach the site, for links in mails: a worker has no request to take it from.
-LOCAL_URL = "http://localhost:8000"
+LOCAL_URL = f"http://localhost:{os.environ.get('PORT') or 8000}"
 JOBS_PUBLIC_URL: str = _env.str(
     "JOBS_PUBLIC_URL",
     LOCAL_URL,

@@ -13,6 +13,9 @@ from typing import Any
 
 from django.conf import settings
 
+# Of JOBS_DEV_DATABASE_URL, where it says nothing.
+AS_DATABASES = "DATABASES"
+
 
 class Setting[T]:
     """One setting. Read from `conf` it is its value; `why` says what it is for, unit included."""
@@ -290,16 +293,16 @@ class Conf:
     # --- Development
 
     JOBS_DEV_DATABASE_URL: Setting[str | None] = Setting(
-        None,
-        "The server that the commands of pgjobs.dev use; empty for that of the PG* variables. "
-        "None: the embedded one of the checkout.",
+        AS_DATABASES,
+        "The server that the commands of pgjobs.dev use; empty for that of the PG* variables, None "
+        "for the embedded one. By default the one that DATABASES names.",
         kind=str,
         is_variable=False,
     )
     JOBS_DEV_DEMO = Setting(
         "",
-        "Dotted path of the job that `manage.py dev` sends and follows at its start: see DemoJob "
-        "in pgjobs/dev/project.py. Empty: none.",
+        "Dotted path of the job that `manage.py jobs dev` sends by the API and follows at its "
+        "start: see DemoJob in pgjobs/dev/project.py. Empty: none.",
         is_variable=False,
     )
     JOBS_DEV_REFUSED = Setting(

@@ -11,6 +11,7 @@ from threading import Thread
 from typing import IO, cast
 
 from pgjobs.dev.console import Console
+from pgjobs.dev.folding import Folding
 from pgjobs.dev.process import spawn
 
 # How long the last output may take to arrive once the process has ended.
@@ -20,8 +21,8 @@ LAST_OUTPUT_SECONDS = 0.3
 class Child:
     """A running command; its output appears on the console, line by line.
 
-    Start it in the main thread only: the kernel ties the life of the child to the thread that
-    started it.
+    A traceback with which it ends soon after its start is told in one line. Start it in the main
+    thread only: the kernel ties the life of the child to the thread that started it.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class Child:
     ) -> None:
         self.name = name
         self.started_at = time.monotonic()
+        self._console = console
+        self._folding = Folding(root)
         # The shell expands ${PORT:-8000}; exec leaves no shell between us and the process.
         self._process = spawn(
             ["/bin/sh", "-c", f"exec {command}"],
@@ -44,7 +47,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        self._reader = Thread(target=self._print_output, args=(console,), daemon=True)
+        self._reader = Thread(target=self._print_output, daemon=True)
         self._reader.start()
 
     @property
@@ -53,6 +56,7 @@ class Child:
 
     def exit_code(self) -> int | None:
         """Return None while it runs, else its exit status, or minus the signal that ended it."""
+        self._print(self._folding.overdue())
         return self._process.poll()
 
     def terminate(self) -> None:
@@ -68,11 +72,17 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join(LAST_OUTPUT_SECONDS)
+        self._print(self._folding.at_the_end())
 
-    def _print_output(self, console: Console) -> None:
+    def _print_output(self) -> None:
         with cast("IO[bytes]", self._process.stdout) as output:
             for line in output:
-                console.line(line.decode(errors="replace").rstrip(), source=self.name)
+                if text := line.decode(errors="replace").rstrip():
+                    self._print(self._folding.shown(text))
+
+    def _print(self, lines: list[str]) -> None:
+        if lines:
+            self._console.block(lines, source=self.name)
 
 
 def describe_exit(exit_code: int) -> str:

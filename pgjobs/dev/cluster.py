@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pgjobs.dev.binaries import Binaries
-from pgjobs.dev.home import DATABASE, Home, cleared
+from pgjobs.dev.home import DATABASE, PID_FILE, Home, cleared
 from pgjobs.dev.postgres_errors import InitError, OtherMajorError, UnansweringServerError
 from pgjobs.dev.process import spawn
 
@@ -134,7 +134,7 @@ def _clear_after_crash(home: Home) -> None:
     Holding the lock proves that no server of ours lives: they hold it too. What is left is a server
     started by hand. The pid is only looked at, never signalled.
     """
-    pid_file = home.data / "postmaster.pid"
+    pid_file = home.data / PID_FILE
     with suppress(FileNotFoundError):
         pid = pid_file.read_text().partition("\n")[0].strip()
         if pid.isdecimal() and _is_postgres_on(home.data, int(pid)):

@@ -39,10 +39,25 @@ class ProcfileInvalidError(DevError):
     code = "procfile_invalid"
 
 
-class ProcessEndedError(DevError):
-    """{name} ended unasked: {how}. All processes were stopped."""
+class ManageMissingError(DevError):
+    """There is no manage.py in {root}. Start this where the manage.py of the project is."""
 
-    code = "process_ended"
+    code = "manage_missing"
+
+
+class NotLoadedError(DevError):
+    """{problems}"""
+
+    code = "not_loaded"
+
+
+class NoPostgresError(DevError):
+    """The database '{alias}' is {vendor}; jobs are kept in Postgres. Here is one for development,
+    in the settings: DATABASES = {{"{alias}": embedded_database(BASE_DIR)}}, which is imported from
+    pgjobs.dev.postgres.
+    """
+
+    code = "no_postgres"
 
 
 class SuperuserMissingError(DevError):
@@ -54,7 +69,7 @@ class SuperuserMissingError(DevError):
 
 
 class WebNotReadyError(DevError):
-    """The web process did not become ready within {seconds} s; /readyz answered last: {answer}"""
+    """The web process did not become ready within {seconds:.0f} s: {problem}"""
 
     code = "web_not_ready"
 
@@ -66,7 +81,7 @@ class ApiRefusedError(DevError):
 
 
 class DemoUnfinishedError(DevError):
-    """The demo job did not end within {seconds} s; its last status was {status}."""
+    """The demo job did not end within {seconds:.0f} s; its last status was {status}."""
 
     code = "demo_unfinished"
 

@@ -31,6 +31,7 @@ from pgjobs.dev.process import Account
 
 NAME = "pgjobs"
 DATABASE = "jobs"
+USER = "postgres"
 
 # For what cannot live in the checkout. Everyone may write here, so nothing found is trusted unless
 # it is ours. Not TMPDIR: every process of a user must find the same place.
@@ -46,7 +47,9 @@ ACCOUNTS = ("nobody", "postgres")
 
 # The kernel allows 107 bytes for the path of a socket (103 on macOS).
 SOCKET_PATH_BYTES = 100
-SOCKET_NAME = ".s.PGSQL.5432"
+PORT = 5432
+SOCKET_NAME = f".s.PGSQL.{PORT}"
+PID_FILE = "postmaster.pid"
 
 MARKER = "made-by-embedded-postgres"
 LOCK = "lock"
@@ -83,7 +86,11 @@ class Home:
         return (self.path / MARKER).is_file()
 
     def url(self, database: str = DATABASE) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(os.fsencode(self.sockets), safe='')}"
+        return f"postgresql://{USER}@/{database}?host={quote(os.fsencode(self.sockets), safe='')}"
+
+    def is_in_use(self) -> bool:
+        """Tell whether a running server still finds what it needs here."""
+        return (self.data / PID_FILE).exists() and (self.sockets / SOCKET_NAME).exists()
 
     def give(self, directory: Path) -> None:
         """Make `directory`, which is below a directory of ours, for the server alone."""

@@ -17,7 +17,15 @@ from typing import Any, Self
 
 from pgjobs.dev.binaries import Binaries, binaries_for
 from pgjobs.dev.cluster import ENVIRONMENT, discard, last_lines, prepare
-from pgjobs.dev.home import DATABASE, Home, checkout_home, sweep_throwaways, throwaway_home
+from pgjobs.dev.home import (
+    DATABASE,
+    PORT,
+    USER,
+    Home,
+    checkout_home,
+    sweep_throwaways,
+    throwaway_home,
+)
 from pgjobs.dev.postgres_errors import (
     AlreadyRunningError,
     EmbeddedPostgresError,
@@ -29,7 +37,13 @@ from pgjobs.dev.postgres_errors import (
 )
 from pgjobs.dev.process import spawn
 
-__all__ = ["AlreadyRunningError", "EmbeddedPostgresError", "PostgresServer", "embedded_url"]
+__all__ = [
+    "AlreadyRunningError",
+    "EmbeddedPostgresError",
+    "PostgresServer",
+    "embedded_database",
+    "embedded_url",
+]
 
 SETTINGS = {
     "listen_addresses": "",
@@ -51,11 +65,24 @@ LOCK_SECONDS = 10.0
 START_SECONDS = 120.0
 # A fast shutdown writes what is in memory; then an immediate one, which the next start recovers.
 STOP_SECONDS = 30.0
+ABANDON_SECONDS = 3.0
 
 
 def embedded_url(root: Path) -> str:
     """Return the URL of the embedded server of the checkout at `root`, running or not."""
     return checkout_home(root).url()
+
+
+def embedded_database(root: Path | str) -> dict[str, str]:
+    """Return what DATABASES says of that server, for a project at `root`."""
+    home = checkout_home(Path(root))
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": DATABASE,
+        "USER": USER,
+        "HOST": str(home.sockets),
+        "PORT": str(PORT),
+    }
 
 
 @dataclass(frozen=True)
@@ -123,7 +150,7 @@ class PostgresServer:
         """Create the database if there is none of this name; only while `running()`."""
         import psycopg  # noqa: PLC0415 - as in facts()
 
-        with psycopg.connect(self.home.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.home.url("postgres"), port=PORT, autocommit=True) as connection:
             known = "SELECT 1 FROM pg_database WHERE datname = %s"
             if not connection.execute(known, [name]).fetchone():
                 connection.execute(f"CREATE DATABASE {name}")
@@ -140,6 +167,14 @@ class PostgresServer:
                 break
         self._process = None
 
+    def abandon(self) -> None:
+        """End a server whose files are gone: it has nothing to write."""
+        self.process.send_signal(signal.SIGQUIT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(ABANDON_SECONDS)
+        self.process.kill()
+        self.process.wait()
+
     def facts(self) -> ServerFacts | None:
         """Return what the server says of itself, or None if none of ours answers."""
         # The settings import this module in every process: they shall not pay for the driver.
@@ -147,7 +182,8 @@ class PostgresServer:
 
         with (
             suppress(psycopg.OperationalError),
-            psycopg.connect(self.home.url("postgres"), connect_timeout=2) as connection,
+            # Whatever PGPORT says.
+            psycopg.connect(self.home.url("postgres"), port=PORT, connect_timeout=2) as connection,
         ):
             row: Any = connection.execute(
                 "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int,"

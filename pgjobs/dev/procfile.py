@@ -1,7 +1,7 @@
-"""Read the Procfile, the one statement of which processes this project consists of."""
+"""Read the Procfile, the one statement of which processes a project consists of."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from pgjobs.dev.errors import ProcfileInvalidError
@@ -9,14 +9,16 @@ from pgjobs.dev.errors import ProcfileInvalidError
 _LINE = re.compile(r"(?P<name>[\w-]+):\s*(?P<command>\S.*)")
 
 
-def read_procfile(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the command of each of `names`, in this order.
+def read_procfile(path: Path, defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return the command of each name in `defaults`: the Procfile's, else the default one.
 
     Raises:
-        ProcfileInvalidError: the file cannot be read, or lacks a line for one of the names.
+        ProcfileInvalidError: the file is there and cannot be read.
     """
     try:
         text = path.read_text()
+    except FileNotFoundError:
+        text = ""
     except (OSError, UnicodeDecodeError) as error:
         raise ProcfileInvalidError(path=path, problem=error) from error
     commands = {
@@ -24,7 +26,4 @@ def read_procfile(path: Path, names: Iterable[str]) -> dict[str, str]:
         for line in map(_LINE.fullmatch, text.splitlines())
         if line
     }
-    for name in names:
-        if name not in commands:
-            raise ProcfileInvalidError(path=path, problem=f"it has no line '{name}: <command>'.")
-    return {name: commands[name] for name in names}
+    return {name: commands.get(name, default) for name, default in defaults.items()}

@@ -5,58 +5,48 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from pgjobs.dev import project
 from pgjobs.dev.demo import status_path
 from pgjobs.dev.project import DemoJob
-from pgjobs.dev.superuser import Superuser
 
 PAGES = (
     ("Home", "/"),
+    ("API", "/api/docs/"),
     ("Tasks", "/api/tasks/"),
     ("Admin", "/admin/"),
-    ("Alive", "/livez"),
     ("Ready", "/readyz"),
 )
-NOT_OURS = "(the password you set)"
+LAST_LINE = "Ctrl-C stops everything."
+CURL = 'curl -s -H "Authorization: Token $TOKEN"'
 
 
-def summary(
-    *,
-    port: int,
-    superuser: Superuser,
-    token: str,
-    shown: tuple[DemoJob, dict[str, Any]] | None = None,
+def pages(port: int) -> Iterator[str]:
+    """Yield the URLs of those pages that the project has; at its root Django shows one."""
+    for name, path in PAGES:
+        if path == "/" or project.has_page(path):
+            yield f"{name:<7}{_base(port)}{path}"
+
+
+def how_to_go_on(
+    *, port: int, login: str, token: str, job: DemoJob, task: dict[str, Any]
 ) -> Iterator[str]:
-    """Yield the URLs, the login, the API token, and lines for a shell that use it.
+    """Yield the URLs, the login, and lines for a shell that use the API token.
 
-    `shown` is the job that was sent, and its task.
+    `task` is that of the job that was sent.
     """
-    base = f"http://localhost:{port}"
-    yield ""
-    jobs = [("Jobs", shown[0].PATH)] if shown else []
-    for name, path in (*PAGES, *jobs):
-        yield f"{name:<7}{base}{path}"
-    yield f"Login  {superuser.user.get_username()} / {superuser.password or NOT_OURS}"
-    yield f"Token  {token}"
-    yield ""
-    curl = f"curl -s -H 'Authorization: Token {token}'"
-    if shown:
-        yield from _send_again(*shown, curl=curl, base=base)
-    yield "# The tasks, newest first"
-    yield f"{curl} {base}/api/tasks/"
-    if shown:
-        yield from _look_again(*shown, curl=curl, base=base)
-    yield ""
-    yield "Ctrl-C stops everything."
-
-
-def _send_again(job: DemoJob, _task: dict[str, Any], *, curl: str, base: str) -> Iterator[str]:
+    base = _base(port)
     body = shlex.quote(json.dumps(job.new_body("Grace", "Hopper")))
+    yield from ["", *pages(port), f"Login  {login}", "", "# In a second shell:", f"TOKEN={token}"]
     yield "# Send another job"
-    yield f"{curl} -H 'Content-Type: application/json' -d {body} {base}{job.PATH}"
-
-
-def _look_again(job: DemoJob, task: dict[str, Any], *, curl: str, base: str) -> Iterator[str]:
+    yield f"{CURL} -H 'Content-Type: application/json' -d {body} {base}{job.PATH}"
+    yield "# The tasks, newest first"
+    yield f"{CURL} {base}/api/tasks/"
     yield "# The status of the job above"
-    yield f"{curl} {base}{status_path(task)}"
+    yield f"{CURL} {base}{status_path(task)}"
     yield "# What it made: again a job, whose result holds it"
-    yield f"{curl} {base}{job.made_path(task)}"
+    yield f"{CURL} {base}{job.made_path(task)}"
+    yield from ["", LAST_LINE]
+
+
+def _base(port: int) -> str:
+    return f"http://localhost:{port}"

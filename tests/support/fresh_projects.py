@@ -2,27 +2,33 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copyfile
+from threading import Thread
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
 import psycopg
+import pytest
 from django.db import connection
-from programs import PROJECT
+from process_fixtures import free_port
+from programs import PATIENCE_SECONDS, PROJECT, eventually, is_open
 from psycopg import sql
 from psycopg.rows import tuple_row
 
 # What docs/install.md has people paste.
 PAGE = (PROJECT / "docs" / "install.md").read_text()
 STEPS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS, ASGI, MIDDLEWARE, OWNED = STEPS[:8]
+SETTINGS, TASKS, DEFER, API_SETTINGS, API_URLS, ASGI, MIDDLEWARE, OWNED, DEV = STEPS[:9]
 # What asks the API of a project, for `manage.py shell`; prints the answers as JSON.
 ASK = (Path(__file__).parent / "ask_the_api.py").read_text()
 # What this machine says to our own checkout.
@@ -94,6 +100,29 @@ class Project:
         copyfile(support / "visiting.py", self.root / "visiting.py")
 
     @contextmanager
+    def on_a_terminal(self, *arguments: str) -> Iterator["OnTerminal"]:
+        """Run it on a terminal of its own during the block, then press Ctrl-C."""
+        port = free_port()
+        own = {**self._environment, "PORT": str(port), "TERM": "xterm"}
+        own.pop("NO_COLOR", None)
+        ours, its = pty.openpty()
+        process = subprocess.Popen(  # noqa: S603
+            [self._python, *arguments],
+            cwd=self.root, env=own, stdin=its, stdout=its, stderr=its, start_new_session=True,
+        )  # fmt: skip
+        os.close(its)
+        terminal = OnTerminal(ours, port)
+        try:
+            yield terminal
+            process.send_signal(signal.SIGINT)
+            terminal.shows("Stopped.")
+            assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()
+            process.wait()
+            terminal.close()
+
+    @contextmanager
     def running(self, *arguments: str, ends: int = 0) -> Iterator[Path]:
         """Run it beside the block, then tell it to stop; yields the file of what it logs.
 
@@ -110,6 +139,57 @@ class Project:
             process.terminate()
             # uvicorn ends by the signal, once it has stopped.
             assert process.wait() in (0, -signal.SIGTERM), log.read_text()
+
+
+class OnTerminal:
+    """What a person at a terminal sees and types."""
+
+    def __init__(self, descriptor: int, port: int) -> None:
+        self.text = ""
+        self._seen = 0
+        self._descriptor = descriptor
+        self._port = port
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def shows(self, text: str) -> None:
+        """Wait until it shows `text`, after what was waited for before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (found := self.text.find(text, self._seen)) < 0:
+            if time.monotonic() > deadline:
+                pytest.fail(f"no {text!r} after {self._seen} characters of:\n{self.text}")
+            time.sleep(0.02)
+        self._seen = found + len(text)
+
+    def types(self, line: str) -> None:
+        """Type a line."""
+        os.write(self._descriptor, f"{line}\n".encode())
+
+    @contextmanager
+    def asking(self, path: str) -> Iterator[list[str]]:
+        """Ask web for a page during the block; what is yielded holds its text afterwards."""
+        answer: list[str] = []
+        url = f"http://127.0.0.1:{self._port}{path}"
+
+        def ask() -> None:
+            with build_opener(ProxyHandler({})).open(url, timeout=PATIENCE_SECONDS) as page:
+                answer.append(page.read().decode())
+
+        eventually(lambda: is_open(self._port))
+        asking = Thread(target=ask)
+        asking.start()
+        yield answer
+        asking.join()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._reader.join()
+        os.close(self._descriptor)
+
+    def _read(self) -> None:
+        with suppress(OSError):  # nobody has it open any more
+            while received := os.read(self._descriptor, 4096):
+                self.text += received.decode(errors="replace")
 
 
 def made_project(

@@ -1,6 +1,9 @@
 """`manage.py procrastinate`: the library's command; it defers our tasks and starts no worker."""
 
 import asyncio
+import os
+import shutil
+import sys
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -24,7 +27,7 @@ class Command(procrastinate.Command):
         if options.get("command") == "worker":
             raise CommandError(
                 "This worker would end jobs without running them: it knows none of their tasks."
-                f" Nothing was started. Start a worker by: procrastinate --app={module} worker"
+                f" Nothing was started. Start a worker by: {_program()} --app={module} worker"
                 " (or manage.py jobs worker)"
             )
         if options.get("command") == "defer":
@@ -32,3 +35,9 @@ class Command(procrastinate.Command):
             asyncio.run(cli.execute_command({**given, "app": import_string(module)}))
         else:
             super().handle(*args, **options)
+
+
+def _program() -> str:
+    """Return what a person types for the library's command: it may be in .venv/bin alone."""
+    found = shutil.which("procrastinate")
+    return "procrastinate" if found else os.path.relpath(f"{sys.prefix}/bin/procrastinate")

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
@@ -12,14 +12,13 @@ import pytest
 from django.db import connection
 
 from pgjobs.dev import demo
-from pgjobs.dev.client import ApiClient
+from pgjobs.dev.client import ApiClient, wait_until_ready
 from pgjobs.dev.console import Console
 from pgjobs.dev.demo import Demo, writes_held_up
 from pgjobs.dev.errors import (
     ApiRefusedError,
     DemoFailedError,
     DemoUnfinishedError,
-    ProcessEndedError,
     WebNotReadyError,
 )
 from pgjobs.tracking.models import Task
@@ -53,20 +52,26 @@ class SampleJob:
 
 
 class Api:
-    """A server on loopback: 202 for the POST, then `states` one by one; the last one stays."""
+    """A server on loopback: 202 for the POST, then `states`: the first one, then a stream."""
 
     def __init__(self) -> None:
         self.accepted: tuple[int, object] = (202, ACCEPTED)
         self.ready: tuple[int, object] = (200, {})
         self.states: list[dict[str, Any]] = []
+        self.is_over = Event()
 
     def answer(self, method: str, path: str) -> tuple[int, object]:
         if path == "/readyz":
             return self.ready
         if method == "POST":
             return self.accepted
-        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return 200, {"id": "t1", **state}
+        return 200, {"id": "t1", **self.states[0]}
+
+    def events(self) -> Iterator[bytes]:
+        """Yield what a stream says; it stays open."""
+        for state in self.states:
+            yield f"event: status\ndata: {json.dumps({'id': 't1', **state})}\n\n".encode()
+        self.is_over.wait()
 
 
 @pytest.fixture
@@ -78,11 +83,20 @@ def api() -> Api:
 def client(api: Api) -> Iterator[ApiClient]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer("GET")
+            if self.path.endswith("/events/"):
+                self._stream()
+            else:
+                self._answer("GET")
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self._answer("POST")
+
+        def _stream(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            for event in api.events():
+                self.wfile.write(event)
 
         def _answer(self, method: str) -> None:
             status, data = api.answer(method, self.path)
@@ -99,6 +113,7 @@ def client(api: Api) -> Iterator[ApiClient]:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield ApiClient(port=server.server_address[1], token="secret")
+        api.is_over.set()
         server.shutdown()
         thread.join()
 
@@ -112,15 +127,12 @@ def output() -> io.StringIO:
 
 
 @pytest.fixture
-def run(
-    client: ApiClient, db: None, output: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
-    """Run the demo without pauses."""
-    monkeypatch.setattr(demo, "POLL_SECONDS", 0.0)
+def run(client: ApiClient, db: None, output: io.StringIO) -> Callable[[], dict[str, Any]]:
+    """Run the demo."""
     console = Console(output, colours=False)
 
-    def run_demo(check: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        job = Demo(SampleJob(), client, console, check=check)
+    def run_demo() -> dict[str, Any]:
+        job = Demo(SampleJob(), client, console)
         return job.run(start_worker=lambda: console.line("(the worker starts)"))
 
     return run_demo
@@ -167,7 +179,7 @@ def test_a_job_that_does_not_end_is_an_error(
     monkeypatch.setattr(demo, "JOB_SECONDS", 0.1)
     api.states = [PENDING]
 
-    with pytest.raises(DemoUnfinishedError, match=r"within 0.1 s; its last status was PENDING"):
+    with pytest.raises(DemoUnfinishedError, match=r"within 0 s; its last status was PENDING"):
         run()
 
 
@@ -193,25 +205,16 @@ def test_a_refusal_is_shown_as_it_is(api: Api, run: Callable[[], dict[str, Any]]
     )
 
 
-def test_a_process_that_died_ends_the_demo(api: Api, run: Callable[..., dict[str, Any]]) -> None:
-    def check() -> None:
-        raise ProcessEndedError(name="worker", how="exit status 1")
-
-    api.states = [PENDING]
-
-    with pytest.raises(ProcessEndedError):
-        run(check)
-
-
 def test_readiness_is_waited_for_a_while_only(
     api: Api, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgjobs.dev.client.READY_SECONDS", 0.1)
-    client.wait_until_ready(lambda: None)
+    wait_until_ready(client.port, path="/readyz")
+    wait_until_ready(client.port, path=None)
     api.ready = (503, {"status": "migrations"})
 
-    with pytest.raises(WebNotReadyError, match=r'answered last: 503 {"status": "migrations"}'):
-        client.wait_until_ready(lambda: None)
+    with pytest.raises(WebNotReadyError, match=r'/readyz answered 503 {"status": "migrations"}'):
+        wait_until_ready(client.port, path="/readyz")
 
 
 @pytest.mark.django_db(transaction=True)

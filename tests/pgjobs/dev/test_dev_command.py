@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,18 +14,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from dev_sessions import copy_of_the_code, removed_afterwards
 from django.db import connection
-from programs import Program
+from process_fixtures import free_port
+from programs import PROJECT, Program, eventually
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 
 from myproj import env
-from pgjobs.dev.home import checkout_home
+from pgjobs.dev.summary import LAST_LINE
 
-PROJECT = Path(__file__).resolve().parents[3]
-LAST_LINE = "Ctrl-C stops everything."
-
+UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}")
+LONGEST_LOG_LINE = 160
 
 type Dev = Callable[..., Program]
 type IsGone = Callable[[int], bool]
@@ -51,15 +53,8 @@ def dev(checkout: Path, start: Callable[..., Program]) -> Dev:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A copy of the code: edits, .env and database of the real checkout are none of ours."""
-    for name in ("pgjobs", "myapp", "myproj", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(PROJECT / name, tmp_path / name, ignore=ignored)
-    for name in ("manage.py", "Procfile"):
-        shutil.copy(PROJECT / name, tmp_path / name)
-    yield tmp_path
-    home = checkout_home(tmp_path)
-    for directory in filter(None, (home.path, home.shared_directory)):
-        shutil.rmtree(directory, ignore_errors=True)
+    with removed_afterwards(copy_of_the_code(tmp_path)):
+        yield tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +78,19 @@ def test_one_command_shows_a_job_and_how_to_go_on(
     session = dev(DATABASE_URL=scratch_url)
     session.line(LAST_LINE)
 
-    steps = ["PENDING", "PROCESSING 40 %", "DONE 100 %", "result: {", "Tasks  http", "Token "]
+    steps = ["PENDING", "PROCESSING 40 %", "DONE 100 %", "result: {", "/api/docs/", "TOKEN="]
     places = [first_line_with(step, session.lines) for step in steps]
     assert places == sorted(places)
     assert first_line_with("DONE", session.lines) == places[2]
+    logged = [line for line in session.lines if line.startswith(("web ", "worker "))]
+    assert logged
+    assert max(map(len, logged)) < LONGEST_LOG_LINE
+    assert not any(UUID.search(line) for line in logged)
+    assert "\033" not in "".join(session.lines)
     if shutil.which("curl"):
         assert_pasted_lines_answer(session.lines)
 
-    processes = children(session)
-    assert len(processes) == 2
+    processes = eventually(lambda: children(session, count=2))
     for process in processes:
         # Each sets its own: the launcher's would give them the launcher's database settings.
         assert b"PROCESS_ROLE" not in Path(f"/proc/{process}/environ").read_bytes()
@@ -112,12 +111,11 @@ def test_kill_9_leaves_nothing_of_it_not_even_postgres(
         monkeypatch.delenv(name, raising=False)
     session = dev()
     session.line(LAST_LINE)
-    processes = children(session)
+    processes = eventually(lambda: children(session, count=3))
 
     session.send(signal.SIGKILL)
 
     session.end()
-    assert len(processes) == 3
     assert all(map(is_gone, processes))
 
 
@@ -127,9 +125,7 @@ def test_a_taken_port_is_said_first(dev: Dev) -> None:
         session = dev(PORT=str(port))
 
         assert session.end() == 1
-    assert session.lines == [
-        f"CommandError: Port {port} is in use. Choose another: PORT={port + 1} make run"
-    ]
+    assert session.lines == [f"Port {port} is in use. Choose another: PORT={port + 1} make run"]
 
 
 def test_production_is_refused(dev: Dev) -> None:
@@ -142,33 +138,42 @@ def test_production_is_refused(dev: Dev) -> None:
     )
 
     assert session.end() == 1
-    assert session.lines[-1].startswith("CommandError: This command is for development")
+    assert session.lines[-1].startswith("This command is for development")
 
 
 def test_a_database_that_is_away_is_no_stack_trace(dev: Dev, tmp_path: Path) -> None:
     session = dev(DATABASE_URL=f"postgresql://postgres@/nowhere?host={tmp_path}")
 
+    session.line("The next edit tries again.")
+    assert session.lines[:2] == ["Loading the project.", "Migrating the database."]
+    assert session.lines[2].startswith("The database cannot be used: ")
+    assert not any("Traceback" in line for line in session.lines)
+
+
+def test_a_directory_without_a_project_is_refused(
+    start: Callable[..., Program], tmp_path: Path
+) -> None:
+    command = f'cd {tmp_path} && exec "{sys.executable}" -m pgjobs.dev'
+    session = start("/bin/sh", "-c", command, PYTHONPATH=str(PROJECT))
+
     assert session.end() == 1
-    assert session.lines[0] == "Migrating the database."
-    assert session.lines[1].startswith("CommandError: The database failed: ")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    assert session.lines[0].startswith(f"There is no manage.py in {tmp_path}.")
 
 
 def first_line_with(text: str, lines: list[str]) -> int:
     return next(number for number, line in enumerate(lines) if text in line)
 
 
-def children(session: Program) -> list[int]:
+def children(session: Program, *, count: int) -> list[int]:
+    """Return its processes once they are so many: what showed the start has ended then."""
     pid = session.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found] if len(found) == count else []
 
 
 def assert_pasted_lines_answer(lines: list[str]) -> None:
     pasted = [line for line in lines if line.startswith("curl ")]
+    (token,) = (line.removeprefix("TOKEN=") for line in lines if line.startswith("TOKEN="))
     answers = [
         json.loads(
             subprocess.run(  # noqa: S602 # pasting into a shell is what is tested
@@ -176,7 +181,7 @@ def assert_pasted_lines_answer(lines: list[str]) -> None:
                 shell=True,
                 check=True,
                 capture_output=True,
-                env={**os.environ, "NO_PROXY": "*"},
+                env={**os.environ, "NO_PROXY": "*", "TOKEN": token},
             ).stdout
         )
         for line in pasted

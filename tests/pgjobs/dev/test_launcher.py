@@ -1,50 +1,63 @@
 """The launcher over a Procfile of tiny real processes, itself run as a process of its own."""
 
-import io
 import os
 import signal
-import subprocess
+import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import NEVER, Program
+from programs import NEVER, Program, eventually
 
 from pgjobs.dev.child import describe_exit
-from pgjobs.dev.console import Console
-from pgjobs.dev.errors import ProcessEndedError
-from pgjobs.dev.launcher import STOP_SECONDS, Launcher
+from pgjobs.dev.launcher import STOP_SECONDS
+from pgjobs.dev.procfile import read_procfile
 
-# `manage.py dev` less Django, Postgres and the demo.
+# A session less Postgres and the loading of a project.
 SESSION = """
 import os, sys
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from pgjobs.dev.console import Console
-from pgjobs.dev.errors import DevError
 from pgjobs.dev import launcher as module
 from pgjobs.dev.launcher import Launcher
+from pgjobs.dev.port import require_free_port
+from pgjobs.dev.procfile import read_procfile
 from pgjobs.dev.stopping import StopRequested, stop_on_signals
 from pgjobs.dev.watcher import watching
 
-module.EDIT_GRACE_SECONDS = float(os.environ.get("EDIT_GRACE_SECONDS", 5))
+module.STEADY_SECONDS = float(os.environ.get("STEADY_SECONDS", 3600))
+module.STEADY_AGAIN_SECONDS = float(os.environ.get("STEADY_AGAIN_SECONDS", 3600))
 module.STOP_SECONDS = float(os.environ.get("STOP_SECONDS", 3))
 stop_on_signals()
 root, edits, console = Path(sys.argv[1]), SimpleQueue(), Console(sys.stdout, colours=False)
+
+def commands():
+    return read_procfile(root / "Procfile", {"web": "true", "worker": "true"})
+
+def require_port(name):
+    if name == "web" and "PORT" in os.environ:
+        require_free_port(int(os.environ["PORT"]))
+
 try:
     with (
         watching(root, edits, console),
-        Launcher(("web", "worker"), root=root, environment=os.environ, console=console) as launcher,
+        Launcher(
+            commands, root=root, environment=os.environ, console=console, require_port=require_port
+        ) as launcher,
     ):
-        launcher.start("web")
-        launcher.start("worker")
-        launcher.run(edits)
+        launcher.restart()
+        while True:
+            launcher.look()
+            try:
+                paths = edits.get(timeout=0.05)
+            except Empty:
+                continue
+            console.line(f"{', '.join(paths)} changed")
+            launcher.restart()
 except StopRequested:
     console.line("Stopped.")
-except DevError as error:
-    sys.exit(str(error))
 """
 
 # Says its pid and stays; tasks/code.py stands for the code that a process loads.
@@ -125,59 +138,92 @@ def test_release_is_not_run(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "released").exists()
 
 
-def test_an_unasked_death_stops_all_with_the_reason(run: Run, is_gone: IsGone) -> None:
-    session = run(worker="import time; time.sleep(0.3); print('bye'); raise SystemExit(3)")
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_ends_soon_after_its_start_stays_down_until_the_next_edit(
+    run: Run, tmp_path: Path, status: int
+) -> None:
+    session = run(worker=f"print('bye'); raise SystemExit({status})")
     web = pid(session, "web")
 
-    assert session.end() == 1
-    assert session.lines[-1] == ("worker ended unasked: exit status 3. All processes were stopped.")
-    assert "worker | bye" in session.lines
-    assert is_gone(web)
+    told = session.line("worker ended")
+    edit(tmp_path / "worker.py", STAYS, session)
+
+    assert told == f"worker ended: exit status {status}. It starts again with the next edit."
+    assert pid(session, "worker")
+    assert pid(session, "web") != web
+    assert session.lines.count("worker | bye") == 1
 
 
-def test_an_unasked_end_without_an_error_stops_all_too(run: Run) -> None:
-    session = run(web="")
-
-    assert session.end() == 1
-    assert session.lines[-1].startswith("web ended unasked: exit status 0.")
-
-
-def test_the_reason_is_told_even_when_the_stop_is_asked_for_too(run: Run, is_gone: IsGone) -> None:
-    session = run(web=STUBBORN, worker="import time; time.sleep(0.3)")
+def test_what_ran_for_a_while_is_started_again_once(run: Run, is_gone: IsGone) -> None:
+    session = run(
+        worker="import os, time; print('pid', os.getpid()); time.sleep(0.3)", STEADY_SECONDS="0.1"
+    )
     web = pid(session, "web")
-    session.line("asked to stop")
 
-    session.send(signal.SIGTERM)
+    first, second = pid(session, "worker"), pid(session, "worker")
 
-    assert session.end() == 1
-    assert session.lines[-1].startswith("worker ended unasked: exit status 0.")
-    assert is_gone(web)
+    assert first != second
+    assert session.line("worker ended").endswith("exit status 0. Starting it again.")
+    session.line("worker ended: exit status 0. It starts again with the next edit.")
+    os.kill(web, 0)
 
 
-def test_a_kill_is_named(run: Run) -> None:
+def test_what_is_killed_is_started_again_once(run: Run) -> None:
     session = run()
-    os.kill(pid(session, "web"), signal.SIGKILL)
+    killed = pid(session, "web")
+    os.kill(killed, signal.SIGKILL)
+    session.line("web ended: killed by SIGKILL. Starting it again.")
+    revived = pid(session, "web")
 
-    assert session.end() == 1
-    assert session.lines[-1].startswith("web ended unasked: killed by SIGKILL.")
+    os.kill(revived, signal.SIGKILL)
+
+    assert revived != killed
+    session.line("web ended: killed by SIGKILL. It starts again with the next edit.")
 
 
-def test_the_death_of_a_server_watched_over_is_told_with_its_log(tmp_path: Path) -> None:
-    write_project(tmp_path, web=STAYS)
-    output = io.StringIO()
-    console = Console(output, colours=False)
-    launcher = Launcher(["web"], root=tmp_path, environment={}, console=console)
-    with subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=-1
-    ) as server:
-        launcher.watch_over("postgres", server, last_words=lambda: " PANIC")
-        launcher.check()
-        server.kill()
+def test_a_port_that_another_program_has_is_waited_for(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        session = run(PORT=str(port))
+        pid(session, "worker")
+        told = session.line(f"Port {port} is in use.")
 
-    with pytest.raises(ProcessEndedError, match="postgres ended unasked: killed by SIGKILL"):
-        launcher.check()
+    assert told.endswith("Else web starts as soon as it is free.")
+    assert pid(session, "web")
+    assert len([line for line in session.lines if "is in use" in line]) == 1
 
-    assert output.getvalue() == "The end of the log of postgres: PANIC\n"
+
+FAILS = """
+import re
+re.sub("x", lambda found: no_such, "x")
+"""
+LIVES_ON = f"""
+import traceback
+try:
+    1 / 0
+except ZeroDivisionError:
+    traceback.print_exc()
+{STAYS}
+"""
+
+
+def test_the_traceback_of_a_start_is_told_in_one_line(run: Run) -> None:
+    session = run(web=FAILS)
+
+    session.line("web ended: exit status 1.")
+
+    assert [line for line in session.lines if line.startswith("web    |")] == [
+        "web    | web.py:3: NameError: name 'no_such' is not defined"
+    ]
+
+
+def test_the_traceback_of_what_lives_on_is_shown_as_it_is(run: Run) -> None:
+    session = run(web=LIVES_ON)
+
+    session.line("web    | Traceback (most recent call last):")
+
+    session.line("web    | ZeroDivisionError: division by zero")
+    assert pid(session, "web")
 
 
 def test_kill_9_of_the_launcher_leaves_no_process(run: Run, is_gone: IsGone) -> None:
@@ -260,42 +306,37 @@ def test_an_edit_restarts_both(run: Run, is_gone: IsGone, tmp_path: Path) -> Non
     assert all(map(is_gone, before))
 
 
-def test_a_broken_edit_is_reported_and_the_next_one_mends_it(run: Run, tmp_path: Path) -> None:
-    session = run(EDIT_GRACE_SECONDS=str(NEVER))
-    # Both have read the code that is about to break.
-    pid(session, "worker")
-    pid(session, "web")
-
-    edit(tmp_path / "tasks" / "code.py", "this is no code", session)
-    session.line("web ended: exit status 1. It starts again with the next edit.")
-    session.line("worker ended: exit status 1.")
-    edit(tmp_path / "tasks" / "code.py", "", session)
-
-    assert pid(session, "web")
-    assert pid(session, "worker")
-
-
 def test_a_broken_procfile_changes_nothing(run: Run, tmp_path: Path) -> None:
     session = run()
     worker = pid(session, "worker")
 
-    edit(tmp_path / "Procfile", "web: true\n", session)
+    (tmp_path / "Procfile").write_bytes(b"web: \xff\n")
 
-    assert "has no line 'worker: <command>'." in session.line("cannot be used")
+    session.line("cannot be used")
     os.kill(worker, 0)
 
 
-def test_a_death_long_after_an_edit_stops_all(run: Run, tmp_path: Path) -> None:
-    session = run(EDIT_GRACE_SECONDS="0.1")
-    pid(session, "web")
-    edit(tmp_path / "tasks" / "code.py", "", session)
-    restarted = pid(session, "web")
-    time.sleep(0.2)
+def test_what_the_procfile_does_not_name_is_started_by_default(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("release: migrate\nweb: serve\n")
 
-    os.kill(restarted, signal.SIGKILL)
+    assert read_procfile(tmp_path / "Procfile", {"web": "a", "worker": "b"}) == {
+        "web": "serve",
+        "worker": "b",
+    }
+    assert read_procfile(tmp_path / "nowhere", {"web": "a"}) == {"web": "a"}
 
-    assert session.end() == 1
-    assert session.lines[-1].startswith("web ended unasked: killed by SIGKILL.")
+
+def test_code_in_a_new_directory_is_noticed(run: Run, tmp_path: Path) -> None:
+    session = run()
+    pid(session, "worker")
+    (tmp_path / "apps" / "orders").mkdir(parents=True)
+    (tmp_path / "apps" / "orders" / "models.py").touch()
+
+    def is_noticed() -> bool:
+        (tmp_path / "apps" / "orders" / "models.py").write_text("")
+        return any("apps/orders/models.py changed" in line for line in session.lines)
+
+    eventually(is_noticed)
 
 
 def test_other_files_restart_nothing(run: Run, tmp_path: Path) -> None:
@@ -307,9 +348,7 @@ def test_other_files_restart_nothing(run: Run, tmp_path: Path) -> None:
     edit(tmp_path / "tasks" / "page.html", "", session)
 
     assert pid(session, "worker") != before
-    assert [line for line in session.lines if "changed" in line] == [
-        "tasks/page.html changed: restarting web and worker."
-    ]
+    assert [line for line in session.lines if "changed" in line] == ["tasks/page.html changed"]
 
 
 def test_a_reader_that_goes_away_stops_all(

@@ -29,7 +29,7 @@ def test_a_foreign_host_is_refused_and_told_so(settings: Any, debug: bool) -> No
 def test_the_procfile_s_server_believes_no_header_of_a_client(
     start_web: Callable[..., Web], token_of: Callable[[Any], str], user: Any
 ) -> None:
-    options = read_procfile(PROJECT / "Procfile", ["web"])["web"].split()
+    options = read_procfile(PROJECT / "Procfile", {"web": ""})["web"].split()
     assert "--no-proxy-headers" in options
     web = start_web()
     with owned_by(user.pk):
