@@ -33,11 +33,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     _write(root / "tasks/texts.py", IMPLEMENT)
     _write(root / "myapp/texts/__init__.py", "")
     _write(root / "myapp/texts/apis.py", VIEW)
-    _edit(
-        root / "myproj/urls.py",
-        "urlpatterns = [\n",
-        f"from myapp.texts.apis import WordCountApi\n\nurlpatterns = [\n{ROUTE}",
-    )
+    urls = root / "myproj/urls.py"
+    imports = "from django.urls import include, path\n"
+    _edit(urls, imports, f"{imports}\nfrom myapp.texts.apis import WordCountApi\n")
+    _edit(urls, "urlpatterns = [\n", f"urlpatterns = [\n{ROUTE}")
     _write(root / "tests/texts/test_count_words.py", TEST)
     return checkout
 

@@ -59,8 +59,10 @@ def _install(root: Path, place: Path) -> None:
     for program in Path(SCRIPTS).iterdir():
         if not (place / "bin" / program.name).exists():
             _borrow(program, place / "bin" / program.name)
-    (place / ".installed").touch()
-    os.utime(place / ".installed", (tomorrow := time.time() + 86_400, tomorrow))
+    tomorrow = time.time() + 86_400
+    for stamp in (place / ".runnable", place / ".installed"):
+        stamp.touch()
+        os.utime(stamp, (tomorrow, tomorrow))
 
 
 def _borrow(program: Path, copy: Path) -> None:
