@@ -30,6 +30,7 @@ class Setting[T]:
         within: tuple[float, float] | None = None,
         one_of: tuple[T, ...] = (),
         kind: type | None = None,
+        may_be_none: bool = False,
         is_variable: bool = True,
     ) -> None:
         self.default = default
@@ -37,6 +38,7 @@ class Setting[T]:
         self.within = within
         self.one_of = one_of
         self.kind = kind or type(default)
+        self.may_be_none = may_be_none
         # The example's environment sets it by a variable of the same name.
         self.is_variable = is_variable
 
@@ -49,7 +51,8 @@ class Setting[T]:
 
     def refusal(self, value: object) -> str:
         """Return what is wrong with a value and what was expected; "" if it may stand."""
-        if value == self.default or self._fits(value):
+        is_none = value is None and self.may_be_none
+        if is_none or value == self.default or self._fits(value):
             return ""
         return f"{self.name} is {value!r}; expected {self._expected()}."
 
@@ -296,7 +299,7 @@ class Conf:
         AS_DATABASES,
         "The server that the commands of pgjobs.dev use; empty for that of the PG* variables, None "
         "for the embedded one. By default the one that DATABASES names.",
-        kind=str,
+        may_be_none=True,
         is_variable=False,
     )
     JOBS_DEV_DEMO = Setting(
