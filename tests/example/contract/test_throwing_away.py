@@ -52,6 +52,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 @pytest.mark.long
+@pytest.mark.longest
 def test_what_stays_passes_its_checks_and_tests(checkout: Checkout) -> None:
     assert "no issues" in checkout.run("python", "manage.py", "check")
     checkout.run("ruff", "check", ".")
